@@ -1,0 +1,63 @@
+# `make check` and `make test` need nothing but python3 (with venv), node and npm: they build .venv by themselves.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VENV := .venv/.installed
+BUF := node_modules/.installed
+GOOGLEAPIS := build/googleapis/.copied
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help .venv protos format check test demo bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv: $(VENV) ## everything Python, installed editable into .venv
+
+$(VENV): pyproject.toml protos/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ./protos -e '.[dev]'
+	@touch $@
+
+# No lock file: the one package is pinned exactly, and it pins its binaries of the other platforms.
+$(BUF): package.json
+	npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(GOOGLEAPIS): $(VENV)
+	$(BIN)/python -m tools.compile_protos --google $(@D)
+	@touch $@
+
+protos: $(VENV) ## generate the Python modules of the .proto files
+	$(BIN)/python -m tools.compile_protos
+
+format: $(VENV) ## format the code and repair what can be repaired
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+# Every step runs, and the last line names those that failed.
+check: $(VENV) $(BUF) $(GOOGLEAPIS) ## formatting, lint, layers, types, generated code, protos
+	@failed=; \
+	step() { name=$$1; shift; echo "== $$name: $$*"; "$$@" || failed="$$failed $$name"; }; \
+	step format $(BIN)/ruff format --check .; \
+	step lint $(BIN)/ruff check .; \
+	step layers $(BIN)/lint-imports --no-logo; \
+	step types $(BIN)/mypy; \
+	step generated $(BIN)/python -m tools.compile_protos --check; \
+	step protos node_modules/.bin/buf lint; \
+	if [ -n "$$failed" ]; then echo "make check: FAILED:$$failed"; exit 1; fi; \
+	echo "make check: all passed"
+
+test: $(VENV) ## all tests
+	$(BIN)/python -m pytest
+
+demo: $(VENV) ## a controller and a few agents on this machine
+	$(BIN)/python -m examples.demo
+
+bench: $(VENV) ## measure the speed
+	$(BIN)/python -m benchmarks
+
+clean: ## remove everything that make made
+	rm -rf .venv build dist node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

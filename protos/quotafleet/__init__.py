@@ -1,0 +1,1 @@
+"""What programs share with Quotafleet: generated messages and stubs, error reasons, codes."""

@@ -1,0 +1,1 @@
+"""The gate: every acquisition is decided here, by one writer, and is durable once answered."""

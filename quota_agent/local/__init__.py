@@ -1,0 +1,1 @@
+"""The services that applications on this machine call."""

@@ -1,0 +1,1 @@
+"""The stream to the controller: dialled, kept alive, and dialled again."""

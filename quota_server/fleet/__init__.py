@@ -1,0 +1,1 @@
+"""The agents' streams: their protocol, their sessions, and the fan-out over all of them."""

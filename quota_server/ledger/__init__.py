@@ -1,0 +1,1 @@
+"""What the fleet may spend: escrow, sharing policies, and the port of their store."""

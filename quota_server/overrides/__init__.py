@@ -1,0 +1,1 @@
+"""Permissions to spend beyond a limit, once: decisions and codes."""

@@ -1,0 +1,1 @@
+"""Tariff quota rules: says whether a change to tariff quota data is legal, without any I/O."""

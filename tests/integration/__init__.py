@@ -1,0 +1,1 @@
+"""Real gRPC on real databases."""

@@ -1,0 +1,1 @@
+"""Stateful tests: the real parts against a small model."""
