@@ -1,1 +1,1 @@
-"""Permissions to spend beyond a limit, once: decisions and codes."""
+"""Overrides: permission to spend an amount, once, beyond the limit."""

@@ -119,6 +119,7 @@ class OverrideStanding:
     state: OverrideState
     #: Units spent; 0 unless USED.
     spent: int = 0
+    quota_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""What the controller refuses, and why: one tree, its reasons those of `quotafleet.v1.ErrorReason`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class QuotaServerError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class LedgerRefusal(QuotaServerError):
+    """The ledger does not do what it was asked; nothing was changed.
+
+    `reason` is the name of an ErrorReason, `metadata` its numbers, `fields` what is wrong with each bad field by path.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        metadata: Mapping[str, str | int] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
+        self.fields = dict(fields or {})
+
+
+class StoreUnavailable(LedgerRefusal):
+    """The database did not take the change; whether it did is unknown only if the connection broke in the commit."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("STORE_UNAVAILABLE", message)
+
+
+class DatabaseUnusable(QuotaServerError):
+    """The database cannot be served from: another process holds it, or a newer version wrote it."""
+
+
+class AlreadyAnswered(QuotaServerError):
+    """The request_id was answered before; `answer` is what was recorded."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("the request_id was answered before")
+        self.answer = answer
+
+
+def field_invalid(path: str, problem: str) -> LedgerRefusal:
+    """The refusal of one bad field."""
+    return fields_invalid({path: problem})
+
+
+def fields_invalid(fields: Mapping[str, str]) -> LedgerRefusal:
+    """The refusal of several bad fields at once; `fields` is not empty."""
+    text = "; ".join(f"{path}: {problem}" for path, problem in fields.items())
+    return LedgerRefusal("FIELD_INVALID", text, fields=fields)
+
+
+def quota_unknown(name: str) -> LedgerRefusal:
+    """No quota has this name or uid."""
+    return LedgerRefusal("QUOTA_UNKNOWN", f"there is no quota {name!r}", metadata={"quota": name})
+
+
+def agent_unknown(name: str) -> LedgerRefusal:
+    """No agent has this name or uid."""
+    return LedgerRefusal("AGENT_UNKNOWN", f"there is no agent {name!r}", metadata={"agent": name})
+
+
+def not_assigned(quota: str, agent: str) -> LedgerRefusal:
+    """The agent has no part in the quota."""
+    return LedgerRefusal(
+        "NOT_ASSIGNED",
+        f"agent {agent!r} has no part in quota {quota!r}; assign it first",
+        metadata={"quota": quota, "agent": agent},
+    )

@@ -1,0 +1,384 @@
+"""The connected fleet: brings what streams say to the ledger in batches, and what the ledger decides to the streams."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from quota_server.clock import Clock
+from quota_server.errors import LedgerRefusal, StoreUnavailable
+from quota_server.fleet.fanout import AgentOutcome, Round
+from quota_server.fleet.pauses import Pauses
+from quota_server.fleet.protocol import AgentSession
+from quota_server.ledger.calls import Change, Participant
+from quota_server.ledger.effects import Effects
+from quota_server.ledger.events import GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
+from quota_server.ledger.link_batch import BatchResult
+from quota_server.ledger.model import AgentKey
+from quotafleet.link.messages import FenceKind, OverrideAsk, OverrideUpdate, ReportRequest
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: At most this many events go into one transaction.
+MAX_BATCH = 2_000
+#: Redistributions by demand are at least a heartbeat / this apart.
+REDISTRIBUTIONS_PER_HEARTBEAT = 20
+
+
+class Batches(Protocol):
+    """Handles link events; see `ledger.link_batch`."""
+
+    async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult: ...
+
+
+class Demand(Protocol):
+    """Shares out anew; see `ledger.administration`."""
+
+    async def follow_demand(self, quota_uid: str, now_ms: int) -> Change | None: ...
+
+
+class Asks(Protocol):
+    """Answers what agents ask; see `overrides.decisions`."""
+
+    async def answer_asks(
+        self, asks: list[tuple[AgentKey, OverrideAsk]], now_ms: int
+    ) -> tuple[dict[AgentKey, list[OverrideUpdate]], Effects]: ...
+
+
+class Outcomes(Protocol):
+    """Where the outcomes of a fan-out are kept; see `ledger.store`."""
+
+    async def record_round(self, round_id: str, reached: list[dict[str, object]]) -> None: ...
+
+
+class Connection:
+    """A stream's session, and the event that wakes whoever writes to it."""
+
+    def __init__(self, session: AgentSession) -> None:
+        self.session = session
+        self.wake = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    connection: Connection | None
+    event: LinkEvent
+    handled: asyncio.Future[None]
+
+
+class Fleet:
+    """All streams of this controller. `run` does the work; it fails only by being cancelled, or by a bug."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        demand: Demand,
+        asks: Asks,
+        outcomes: Outcomes,
+        clock: Clock,
+        heartbeat_ms: int,
+    ) -> None:
+        self._batches = batches
+        self._demand = demand
+        self._asks = asks
+        self._history = outcomes
+        self._clock = clock
+        self._heartbeat_ms = heartbeat_ms
+        self._connections: dict[AgentKey, Connection] = {}
+        self._queue: list[_Waiting] = []
+        self._queued = asyncio.Event()
+        self._stale: set[str] = set()
+        self._stale_event = asyncio.Event()
+        self._pauses = Pauses(heartbeat_ms / REDISTRIBUTIONS_PER_HEARTBEAT, heartbeat_ms)
+        #: A commit and what it sends are one step: no acknowledgement comes between them.
+        self._step = asyncio.Lock()
+        self._rounds: dict[str, list[Round]] = {}
+        self._questions: dict[int, Round] = {}
+        self._question_numbers = itertools.count(1)
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._over = False
+        #: Set while the store takes changes.
+        self.store_ok = True
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._handle_events(), name="fleet: link events")
+                tasks.create_task(self._follow_demand(), name="fleet: demand")
+        finally:
+            self._over = True
+            for waiting in self._queue:
+                waiting.handled.cancel()
+            for task in self._background:
+                task.cancel()
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    async def handle(self, connection: Connection, event: LinkEvent) -> None:
+        """Brings an event to the ledger; returns when the connection's session has been told the reply."""
+        await self._submit(connection, event)
+
+    async def closed(self, connection: Connection) -> None:
+        """The stream has ended."""
+        session = connection.session
+        agent = session.agent
+        session.supersede()
+        if agent is not None and self._connections.get(agent) is connection:
+            del self._connections[agent]
+            for round_ in itertools.chain(*self._rounds.values(), self._questions.values()):
+                round_.gone(agent)
+            await self._submit(None, GoneEvent(agent, session.dial))
+
+    async def _submit(self, connection: Connection | None, event: LinkEvent) -> None:
+        if self._over:
+            return
+        handled = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(connection, event, handled))
+        self._queued.set()
+        await handled
+
+    # --- operators ---------------------------------------------------------------------------------------------------
+
+    async def carry_out(
+        self, use_case: Callable[[], Awaitable[Change]], wait_ms: int
+    ) -> tuple[Change, list[AgentOutcome]]:
+        """Decides a change, sends it to all connected agents at once, and waits until they have acknowledged it."""
+        async with self._step:
+            change = await self._on_store(use_case)
+            self.dispatch(change.effects)
+            round_ = self._open_round(change.quota.uid, change.participants)
+        return change, await self._close_round(change, round_, wait_ms)
+
+    async def decide(self, use_case: Callable[[], Awaitable[T]], effects: Callable[[T], Effects]) -> T:
+        """Decides something and sends what follows from it, without waiting for anybody."""
+        async with self._step:
+            result = await self._on_store(use_case)
+            self.dispatch(effects(result))
+        return result
+
+    async def refresh(
+        self, quota_uid: str, participants: Iterable[Participant], wait_ms: int
+    ) -> list[AgentOutcome]:
+        """Asks all connected agents of a quota for a report, at once."""
+        round_ = Round(participants, self._connections, self._clock.monotonic_ms())
+        number = next(self._question_numbers)
+        self._questions[number] = round_
+        for agent in round_.pending:
+            self._connections[agent].session.ask(ReportRequest(number, quota_uid))
+            self._connections[agent].wake.set()
+        try:
+            await _wait(round_.done, wait_ms)
+        finally:
+            del self._questions[number]
+        return round_.outcomes()
+
+    def is_connected(self, agent: AgentKey) -> bool:
+        """Whether a stream of this enrolment is up here."""
+        return agent in self._connections
+
+    def watch(self, quota_uid: str) -> asyncio.Event:
+        """An event that is set whenever the quota's numbers may have changed."""
+        event = asyncio.Event()
+        self._watchers.setdefault(quota_uid, set()).add(event)
+        return event
+
+    def unwatch(self, quota_uid: str, event: asyncio.Event) -> None:
+        """Ends a watch."""
+        watchers = self._watchers.get(quota_uid, set())
+        watchers.discard(event)
+        if not watchers:
+            self._watchers.pop(quota_uid, None)
+
+    # --- what a commit means -----------------------------------------------------------------------------------------
+
+    def dispatch(self, effects: Effects) -> None:
+        """Sends what a committed transaction calls for, and tells those who wait for it."""
+        for agent in effects.updates.keys() | effects.overrides.keys():
+            if connection := self._connections.get(agent):
+                connection.session.post(effects.updates.get(agent, ()), effects.overrides.get(agent, ()))
+                connection.wake.set()
+        for agent, updates in effects.updates.items():
+            for update in updates:
+                for round_ in self._rounds.get(update.quota_uid, ()):
+                    round_.revised(agent, update.revision)
+        now_ms = self._clock.monotonic_ms()
+        for acknowledged in effects.acknowledged:
+            for round_ in self._rounds.get(acknowledged.key.quota_uid, ()):
+                agent = acknowledged.key.agent
+                round_.numbers(agent, acknowledged.wanted, acknowledged.exposure)
+                round_.acknowledged(agent, acknowledged.revision, now_ms)
+        for agent in effects.ended:
+            if connection := self._connections.get(agent):
+                connection.session.fence(FenceKind.ENDED)
+                connection.wake.set()
+        if effects.stale:
+            self._stale |= effects.stale
+            self._stale_event.set()
+        for quota_uid in effects.touched | effects.stale:
+            for watcher in self._watchers.get(quota_uid, ()):
+                watcher.set()
+
+    async def _on_store(self, use_case: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await use_case()
+        except StoreUnavailable:
+            self.store_ok = False
+            raise
+
+    # --- work --------------------------------------------------------------------------------------------------------
+
+    async def _handle_events(self) -> None:
+        while True:
+            await self._queued.wait()
+            batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+            if not self._queue:
+                self._queued.clear()
+            async with self._step:
+                await self._handle_batch(batch)
+            for waiting in batch:
+                if not waiting.handled.done():
+                    waiting.handled.set_result(None)
+
+    async def _handle_batch(self, batch: list[_Waiting]) -> None:
+        try:
+            result = await self._batches.handle([w.event for w in batch], self._clock.wall_ms())
+        except StoreUnavailable as refusal:
+            self.store_ok = False
+            _log.error("the database does not take changes: %s", refusal.message)
+            self._refuse(batch, refusal)
+        except Exception:
+            if len(batch) > 1:  # one bad event must not take the others with it
+                for waiting in batch:
+                    await self._handle_batch([waiting])
+                return
+            _log.exception("a link event was refused by the ledger")
+            self._refuse(batch, LedgerRefusal("STORE_UNAVAILABLE", "the ledger refused this message"))
+        else:
+            self.store_ok = True
+            for waiting, reply in zip(batch, result.replies, strict=True):
+                self._reply(waiting, reply)
+            self.dispatch(result.effects)
+            await self._answer_asks(batch)
+
+    def _reply(self, waiting: _Waiting, reply: Reply) -> None:
+        connection, event = waiting.connection, waiting.event
+        if connection is None:
+            return
+        if reply.welcome and isinstance(event, HelloEvent):
+            older = self._connections.get(event.agent)
+            self._connections[event.agent] = connection
+            if older is not None and older is not connection:
+                older.session.supersede()
+                older.wake.set()
+        connection.session.replied(reply, self._clock.monotonic_ms())
+        connection.wake.set()
+        if isinstance(event, ReportEvent) and not reply.superseded and reply.refusal is None:
+            for number in event.report.answers:
+                if question := self._questions.get(number):
+                    question.answered(event.agent, self._clock.monotonic_ms())
+
+    def _refuse(self, batch: list[_Waiting], refusal: LedgerRefusal) -> None:
+        for waiting in batch:
+            if waiting.connection is not None:
+                waiting.connection.session.replied(Reply(refusal=refusal), self._clock.monotonic_ms())
+                waiting.connection.wake.set()
+
+    async def _answer_asks(self, batch: list[_Waiting]) -> None:
+        asks = []
+        for waiting in batch:
+            match waiting.event:
+                case HelloEvent(agent=agent, hello=hello) if self.is_connected(agent):
+                    asks += [(agent, ask) for ask in hello.asks]
+                case ReportEvent(agent=agent, report=report) if self.is_connected(agent):
+                    asks += [(agent, ask) for ask in report.asks]
+        if not asks:
+            return
+        try:
+            answers, effects = await self._asks.answer_asks(asks, self._clock.wall_ms())
+        except StoreUnavailable:
+            return  # they are asked again
+        effects.overrides.update(answers)
+        self.dispatch(effects)
+
+    async def _follow_demand(self) -> None:
+        """Shares out quotas anew, each at most every so often; longer apart while that moves nothing."""
+        while True:
+            await self._stale_event.wait()
+            await asyncio.sleep(self._heartbeat_ms / 1000 / REDISTRIBUTIONS_PER_HEARTBEAT)
+            now_ms = self._clock.monotonic_ms()
+            due = sorted(uid for uid in self._stale if self._pauses.due(uid, now_ms))
+            self._stale -= set(due)
+            if not self._stale:
+                self._stale_event.clear()
+            for quota_uid in due:
+                try:
+                    moved = await self._redistribute(quota_uid)
+                    self._pauses.done(quota_uid, self._clock.monotonic_ms(), moved=moved)
+                except StoreUnavailable:
+                    self._stale.add(quota_uid)
+                    self._stale_event.set()
+                except Exception:  # nothing was changed, and the other quotas go on
+                    _log.exception("quota_uid=%s could not be shared out anew", quota_uid)
+
+    async def _redistribute(self, quota_uid: str) -> bool:
+        async with self._step:
+            change = await self._demand.follow_demand(quota_uid, self._clock.wall_ms())
+            if change is None:
+                return False
+            self.dispatch(change.effects)
+            if not change.round_id:
+                return bool(change.effects.updates)
+            told = [p for p in change.participants if p.agent in change.effects.updates]
+            round_ = self._open_round(quota_uid, told)
+        task = asyncio.create_task(
+            self._record_later(change, round_), name=f"fleet: outcomes of {change.round_id}"
+        )
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    async def _record_later(self, change: Change, round_: Round) -> None:
+        await self._close_round(change, round_, 2 * self._heartbeat_ms)
+
+    def _open_round(self, quota_uid: str, participants: Iterable[Participant]) -> Round:
+        round_ = Round(participants, self._connections, self._clock.monotonic_ms())
+        self._rounds.setdefault(quota_uid, []).append(round_)
+        return round_
+
+    async def _close_round(self, change: Change, round_: Round, wait_ms: int) -> list[AgentOutcome]:
+        try:
+            await _wait(round_.done, wait_ms)
+        finally:
+            rounds = self._rounds[change.quota.uid]
+            rounds.remove(round_)
+            if not rounds:
+                del self._rounds[change.quota.uid]
+        outcomes = round_.outcomes()
+        if change.round_id:
+            with suppress(StoreUnavailable):
+                await self._history.record_round(change.round_id, [_reached(outcome) for outcome in outcomes])
+        return outcomes
+
+
+async def _wait(done: asyncio.Event, wait_ms: int) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_ms / 1000):
+            await done.wait()
+
+
+def _reached(outcome: AgentOutcome) -> dict[str, object]:
+    return {
+        "agent": outcome.name,
+        "outcome": outcome.outcome.value,
+        "after_ms": outcome.after_ms,
+        "wanted": outcome.wanted,
+        "exposure": outcome.exposure,
+    }

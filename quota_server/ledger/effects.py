@@ -1,0 +1,58 @@
+"""What a committed transaction means for the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from quota_server.ledger.book import Book
+from quota_server.ledger.model import AgentKey, AllocationKey, Override
+from quotafleet.link.messages import AllocationUpdate, OverrideUpdate, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a store was found to have applied, and where its allocation stands then."""
+
+    key: AllocationKey
+    revision: Revision
+    wanted: int
+    exposure: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """What is to be sent, shared out anew, and told to those who wait."""
+
+    #: New state to send, by enrolment.
+    updates: dict[AgentKey, list[AllocationUpdate]] = field(default_factory=dict)
+    overrides: dict[AgentKey, list[OverrideUpdate]] = field(default_factory=dict)
+    #: What stores were found to have applied.
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    #: Enrolments that have ended: their streams are to be told.
+    ended: set[AgentKey] = field(default_factory=set)
+    #: Quotas whose numbers or settings changed.
+    touched: set[str] = field(default_factory=set)
+    #: Quotas that have to be shared out anew.
+    stale: set[str] = field(default_factory=set)
+
+
+def effects_of(book: Book, except_for: Collection[AgentKey] = ()) -> Effects:
+    """The updates that a book's new revisions call for, and the quotas it touched."""
+    effects = Effects(touched=set(book.touched))
+    for key in sorted(book.revised):
+        if key.agent not in except_for and not book.allocations[key].settled:
+            effects.updates.setdefault(key.agent, []).append(book.update_of(key))
+    return effects
+
+
+def override_update(override: Override) -> OverrideUpdate:
+    """What the agent is told of an override."""
+    return OverrideUpdate(
+        override_id=override.override_id,
+        ask_id=override.ask_id,
+        quota_uid=override.quota_uid,
+        amount=override.amount,
+        state=override.state,
+        revoked=override.revoked,
+    )

@@ -1,0 +1,392 @@
+"""What the messages of agents do to the ledger: pure, one event at a time, within a book (S3, S5, S6; section 4)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from quota_server.errors import LedgerRefusal, agent_unknown, field_invalid
+from quota_server.ledger import escrow
+from quota_server.ledger.book import Book
+from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
+from quota_server.ledger.marks import MarkForged, Marks
+from quota_server.ledger.model import (
+    AgentKey,
+    Allocation,
+    AllocationKey,
+    Assignment,
+    Epoch,
+    Mark,
+    Note,
+    Override,
+)
+from quotafleet.link.messages import (
+    MAX_UNITS,
+    Fence,
+    FenceAck,
+    FenceDone,
+    FenceKind,
+    FinalStanding,
+    Hello,
+    OverrideStanding,
+    OverrideState,
+    Report,
+    ReportAck,
+    Revision,
+    StaleHello,
+    Standing,
+    Totals,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class LinkEvents:
+    """Applies link events to a book, and remembers what they call for: funding, top-ups, redistribution."""
+
+    def __init__(self, book: Book, marks: Marks, now_ms: int) -> None:
+        self._book = book
+        self._marks = marks
+        self._now_ms = now_ms
+        #: Quotas in which escrow came free, or in which an agent came online that is short.
+        self.freed: set[str] = set()
+        #: Quotas that have to be shared out anew.
+        self.stale: set[str] = set()
+        #: Allocations whose agents ask for more.
+        self.demanding: list[AllocationKey] = []
+        #: What stores were found to have applied.
+        self.acknowledged: list[tuple[AllocationKey, Revision]] = []
+
+    def handle(self, event: LinkEvent) -> Reply:
+        """Applies one event. The book holds what it names; see `link_batch.load`."""
+        match event:
+            case HelloEvent():
+                return self._hello(event.agent, event.hello)
+            case ReportEvent():
+                return self._report(event.agent, event.dial, event.report)
+            case FenceAckEvent():
+                return self._fence_ack(event.agent, event.dial, event.ack)
+            case GoneEvent():
+                return self._gone(event.agent, event.dial)
+
+    # --- hello -------------------------------------------------------------------------------------------------------
+
+    def _hello(self, agent: AgentKey, hello: Hello) -> Reply:
+        epoch = self._book.epochs.get(agent)
+        if epoch is None:
+            return Reply(refusal=agent_unknown(f"{agent.agent_uid} epoch {agent.epoch}"))
+        if hello.dial <= epoch.last_dial:
+            return Reply((StaleHello(epoch.last_dial),))
+        if refusal := _refuse_standings(hello.standings):
+            return Reply(refusal=refusal)
+        epoch = replace(epoch, last_dial=hello.dial, online=False, contact_ms=self._now_ms)
+        self._book.decide(epoch)
+        try:
+            mark = self._marks.decode(agent, hello.mark)
+        except MarkForged:
+            return self._fence(epoch, None, "its session mark is forged")
+        known = mark in (epoch.shown, epoch.offered)
+        ahead = mark > max(epoch.shown, epoch.offered)
+        if mark in self._book.fenced_marks.get(agent, ()) or not (known or ahead):
+            return self._fence(epoch, mark, "another store holds its session mark")
+        if self._is_fork(agent, hello):
+            return self._fence(epoch, mark, "its totals or revisions went back")
+        if epoch.ended:
+            return Reply((Fence(FenceKind.ENDED),))
+        self._notice_restore(epoch, hello, ahead)
+        self._accept(epoch, mark, hello)
+        return Reply(welcome=True)
+
+    def _fence(self, epoch: Epoch, mark: Mark | None, why: str) -> Reply:
+        """The fence is on the presented mark: copies share their store's id."""
+        if mark is not None and mark not in self._book.fenced_marks.get(epoch.key, ()):
+            self._book.fence_mark(epoch.key, mark)
+            self._note_all(epoch.key, "fenced", why, {"mark": mark.number})
+        _log.warning("store fenced as a copy: agent_uid=%s epoch=%d: %s", epoch.agent_uid, epoch.epoch, why)
+        return Reply((Fence(FenceKind.COPY),))
+
+    def _is_fork(self, agent: AgentKey, hello: Hello) -> bool:
+        """Whether the store was put back: nothing it durably held can be gone from a later hello (S5)."""
+        said = {standing.quota_uid: standing for standing in hello.standings}
+        for allocation in self._book.allocations_of_agent(agent):
+            standing = said.get(allocation.quota_uid)
+            totals = standing.totals if standing else Totals()
+            revision = standing.revision if standing else Revision()
+            if escrow.is_fork(allocation, totals, hello.dial):
+                return True
+            if revision < allocation.acknowledged and not allocation.settled:
+                return True
+        return False
+
+    def _notice_restore(self, epoch: Epoch, hello: Hello, ahead: bool) -> None:
+        """A store that is ahead of the ledger means that the ledger was put back (section 8)."""
+        if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
+            return  # its first hello since: being ahead is no news
+        if ahead or any(self._is_ahead(epoch.key, standing) for standing in hello.standings):
+            self._book.begin_recovery()
+            _log.error(
+                "a store is ahead of this database, which must have been put back: every quota recovers now; "
+                "see quotactl recovery status"
+            )
+
+    def _is_ahead(self, agent: AgentKey, standing: Standing) -> bool:
+        allocation = self._book.allocations.get(AllocationKey(standing.quota_uid, *agent))
+        if standing.quota_uid not in self._book.quotas:
+            return False
+        if allocation is None:
+            # Of an older generation: a recovery was finished without it; what it spent is overage.
+            return standing.revision.generation >= self._book.meta.generation
+        if allocation.settled:
+            return False
+        return standing.revision > allocation.revision or (
+            standing.revision == allocation.revision and standing.limit > allocation.exposure
+        )
+
+    def _accept(self, epoch: Epoch, mark: Mark, hello: Hello) -> None:
+        generation = self._book.meta.generation
+        adopting = self._book.meta.recovering and epoch.adopted_generation < generation
+        epoch = replace(
+            epoch,
+            online=True,
+            store_id=hello.store_id,
+            shown=mark,
+            offered=Mark(generation, max(mark.number, epoch.offered.number) + 1),
+            adopted_generation=max(epoch.adopted_generation, generation),
+        )
+        self._book.decide(epoch)
+        for standing in hello.standings:
+            if adopting or AllocationKey(standing.quota_uid, *epoch.key) not in self._book.allocations:
+                self._adopt(epoch, standing, hello.dial)
+            else:
+                self._standing(epoch.key, standing, hello.dial)
+        if adopting:
+            self._renew(epoch)
+        self._override_standings(epoch.key, hello.overrides)
+        self.freed |= {a.quota_uid for a in self._book.allocations_of_agent(epoch.key) if a.short}
+        self.stale |= {
+            a.quota_uid
+            for a in self._book.allocations_of_agent(epoch.key)
+            if self._book.quotas[a.quota_uid].overcommitted
+        }
+        self._heard(epoch.key)
+
+    def _adopt(self, epoch: Epoch, standing: Standing, dial: int) -> None:
+        """Takes a store's word for what the ledger does not remember."""
+        if standing.quota_uid not in self._book.quotas:
+            _log.error("agent_uid=%s holds a quota that is not here: %s", epoch.agent_uid, standing.quota_uid)
+            return
+        key = AllocationKey(standing.quota_uid, *epoch.key)
+        if (key.quota_uid, key.agent_uid) not in self._book.assignments:
+            self._book.decide(Assignment(key.quota_uid, key.agent_uid, assigned=False))
+        before = self._book.allocations.get(key) or Allocation(*key)
+        if before.settled:
+            return
+        adopted = escrow.adopt(before, standing, dial, self._now_ms)
+        self._note_overage(adopted, escrow.allocation_sums(before).exposure, adopted.exposure)
+        what = {"limit": standing.limit, "count": standing.totals.count}
+        self._note(key, "adopted", "the store is ahead of the restored database", what)
+
+    def _renew(self, epoch: Epoch) -> None:
+        """Gives every allocation a revision of the new generation, at the limit in force: no limit grows."""
+        for allocation in self._book.allocations_of_agent(epoch.key):
+            if not allocation.settled:
+                limit = min(allocation.offered, allocation.exposure)
+                self._book.decide(escrow.offer(allocation, limit, self._book.meta.generation))
+
+    # --- report ------------------------------------------------------------------------------------------------------
+
+    def _report(self, agent: AgentKey, dial: int, report: Report) -> Reply:
+        epoch = self._owned(agent, dial)
+        if epoch is None:
+            return Reply(superseded=True)
+        if epoch.ended:
+            return Reply((Fence(FenceKind.ENDED),))
+        if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
+            return Reply(superseded=True)  # it says hello again, and is adopted
+        if refusal := _refuse_standings(report.standings):
+            return Reply(refusal=refusal)
+        if self._report_is_fork(agent, dial, report):
+            self._book.decide(replace(epoch, online=False))
+            return self._fence(epoch, self._presented(epoch, report), "its totals went back")
+        fresh = None
+        epoch = replace(epoch, contact_ms=self._now_ms)
+        if report.mark == self._marks.encode(agent, epoch.offered):
+            following = Mark(self._book.meta.generation, epoch.offered.number + 1)
+            epoch = replace(epoch, shown=epoch.offered, offered=following)
+            fresh = self._marks.encode(agent, following)
+        self._book.decide(epoch)
+        for standing in report.standings:
+            self._standing(agent, standing, dial)
+        self._override_standings(agent, report.overrides)
+        self._heard(agent)
+        return Reply((ReportAck(report.number, self._now_ms, fresh),))
+
+    def _presented(self, epoch: Epoch, report: Report) -> Mark:
+        try:
+            return self._marks.decode(epoch.key, report.mark)
+        except MarkForged:
+            return epoch.shown
+
+    def _report_is_fork(self, agent: AgentKey, dial: int, report: Report) -> bool:
+        for standing in report.standings:
+            allocation = self._book.allocations.get(AllocationKey(standing.quota_uid, *agent))
+            if allocation is not None and escrow.is_fork(allocation, standing.totals, dial):
+                return True
+        return False
+
+    def _standing(self, agent: AgentKey, standing: Standing, dial: int) -> None:
+        key = AllocationKey(standing.quota_uid, *agent)
+        before = self._book.allocations.get(key)
+        if before is None or before.settled:
+            return
+        after = escrow.acknowledge(escrow.count(before, standing, dial, self._now_ms), standing)
+        self._book.note_fact(after)
+        if standing.revision == after.acknowledged:
+            self.acknowledged.append((key, standing.revision))
+            if standing.limit > after.wanted and before.acknowledged < standing.revision:
+                self.stale.add(key.quota_uid)  # it could not shrink that far: the rest is shared out anew
+        if after.exposure < before.exposure:
+            self.freed.add(key.quota_uid)
+        if after.demands:
+            self.demanding.append(key)
+
+    # --- fences ------------------------------------------------------------------------------------------------------
+
+    def _fence_ack(self, agent: AgentKey, dial: int, ack: FenceAck) -> Reply:
+        epoch = self._book.epochs.get(agent)
+        if epoch is None or epoch.last_dial != dial:
+            return Reply(superseded=True)
+        if refusal := _refuse_finals(ack.standings):
+            return Reply(refusal=refusal)
+        if ack.kind is FenceKind.COPY:
+            self._charge_copy(agent, ack)
+        elif epoch.ended:
+            self._finalise(epoch, ack)
+        else:
+            return Reply(refusal=field_invalid("fence_ack.kind", "this epoch has not ended"))
+        return Reply((FenceDone(),))
+
+    def _charge_copy(self, agent: AgentKey, ack: FenceAck) -> None:
+        if not self._book.charge_copy_once(agent, ack.store_id):
+            return
+        for final in ack.standings:
+            key = AllocationKey(final.quota_uid, *agent)
+            before = self._book.allocations.get(key)
+            spent = final.totals.count + final.totals.overridden
+            spent -= final.marked.count + final.marked.overridden
+            if before is None or spent <= 0:
+                continue
+            self._book.note_fact(escrow.charge_copy(before, spent))
+            self._note(key, "overage", "a copied store spent this", {"overage": spent})
+
+    def _finalise(self, epoch: Epoch, ack: FenceAck) -> None:
+        said = {final.quota_uid: final for final in ack.standings}
+        for before in self._book.allocations_of_agent(epoch.key):
+            if before.final:
+                continue
+            after = escrow.finalise(before, said.get(before.quota_uid), self._now_ms)
+            reserved = before.charge if before.settled else before.exposure
+            self._note_overage(after, reserved, after.charge)
+            self.freed.add(before.quota_uid)
+            self._note(after.key, "final", "its store turned up", {"charge": after.charge})
+        self._override_standings(epoch.key, ack.overrides)
+        named = {standing.override_id for standing in ack.overrides}
+        for override in list(self._book.overrides.values()):
+            if override.agent == epoch.key and override.override_id not in named:
+                self._close_unheard(override)
+        self._book.decide(replace(epoch, settled=True, final=True, store_id=ack.store_id))
+
+    def _close_unheard(self, override: Override) -> None:
+        """The final word of a store does not name it: it was never delivered, and never will be."""
+        if override.state in (OverrideState.APPROVED, OverrideState.PENDING):
+            self._book.note_fact(replace(override, state=OverrideState.DEAD, settled=True, at_risk=False))
+
+    def _gone(self, agent: AgentKey, dial: int) -> Reply:
+        if epoch := self._owned(agent, dial):
+            self._book.decide(replace(epoch, online=False))
+        return Reply()
+
+    # --- shared ------------------------------------------------------------------------------------------------------
+
+    def _owned(self, agent: AgentKey, dial: int) -> Epoch | None:
+        """The epoch, if the stream that `dial` opened still owns it."""
+        epoch = self._book.epochs.get(agent)
+        return epoch if epoch is not None and epoch.last_dial == dial and epoch.online else None
+
+    def _override_standings(self, agent: AgentKey, standings: tuple[OverrideStanding, ...]) -> None:
+        for standing in standings:
+            override = self._book.overrides.get(standing.override_id)
+            if override is None:
+                override = self._adopt_override(agent, standing)
+            if override is None or override.agent != agent or override.state is OverrideState.USED:
+                continue
+            if standing.state is OverrideState.USED:
+                spent = min(standing.spent, override.amount)
+                used = replace(override, state=OverrideState.USED, spent=spent, at_risk=False)
+                self._book.note_fact(used)
+            elif standing.state is OverrideState.DEAD:
+                self._book.note_fact(replace(override, state=OverrideState.DEAD, at_risk=False))
+
+    def _adopt_override(self, agent: AgentKey, standing: OverrideStanding) -> Override | None:
+        """An override that was approved after the backup was made: what was spent of it counts."""
+        if standing.state is not OverrideState.USED or standing.quota_uid not in self._book.quotas:
+            return None
+        return Override(
+            override_id=standing.override_id,
+            ask_id="",
+            quota_uid=standing.quota_uid,
+            agent_uid=agent.agent_uid,
+            epoch=agent.epoch,
+            amount=standing.spent,
+            reason="spent on a store that is ahead of the restored database",
+            state=OverrideState.APPROVED,
+            create_ms=self._now_ms,
+        )
+
+    def _heard(self, agent: AgentKey) -> None:
+        """Heard means: everything it has was acknowledged in this generation."""
+        epoch, generation = self._book.epochs[agent], self._book.meta.generation
+        if not self._book.meta.recovering or epoch.heard_generation >= generation:
+            return
+        pending = [
+            a for a in self._book.allocations_of_agent(agent) if a.acknowledged.generation < generation
+        ]
+        if not [a for a in pending if not a.settled]:
+            self._book.decide(replace(epoch, heard_generation=generation))
+
+    def _note_overage(self, after: Allocation, reserved: int, taken: int) -> None:
+        """Puts a fact; what it takes beyond what was reserved and the target covers is overage."""
+        quota = self._book.quotas[after.quota_uid]
+        rise = max(0, taken - reserved)
+        over = min(rise, max(0, quota.escrowed + rise - quota.target)) if after.settled else 0
+        self._book.note_fact(replace(after, overage=after.overage + over))
+
+    def _note(self, key: AllocationKey, action: str, reason: str, after: dict[str, int]) -> None:
+        agent = self._book.agents[key.agent_uid].name
+        numbers: dict[str, object] = {"agent": agent, "epoch": key.epoch, **after}
+        self._book.note(Note(key.quota_uid, self._now_ms, f"agent {agent}", action, reason, {}, numbers))
+
+    def _note_all(self, agent: AgentKey, action: str, reason: str, after: dict[str, int]) -> None:
+        for allocation in self._book.allocations_of_agent(agent):
+            self._note(allocation.key, action, reason, after)
+
+
+def _refuse_standings(standings: tuple[Standing, ...]) -> LedgerRefusal | None:
+    """A store that says it is past its own limit is broken; nothing it says is taken (S1)."""
+    for index, standing in enumerate(standings):
+        if standing.totals.count < 0 or standing.held < 0:
+            return field_invalid(f"standings[{index}].totals", "more was released than consumed")
+        if standing.used > standing.limit:
+            return field_invalid(f"standings[{index}].limit", "count + held is above the limit")
+        if not 0 <= standing.totals.overridden <= MAX_UNITS:
+            return field_invalid(f"standings[{index}].totals", "more is overridden than there can be")
+    return None
+
+
+def _refuse_finals(finals: tuple[FinalStanding, ...]) -> LedgerRefusal | None:
+    """Final totals become charges as they are: they have to be possible."""
+    for index, final in enumerate(finals):
+        for totals in (final.totals, final.marked):
+            if not (0 <= totals.count <= MAX_UNITS and 0 <= totals.overridden <= MAX_UNITS):
+                return field_invalid(f"fence_ack.standings[{index}].totals", "more is counted than there can be")
+    return None

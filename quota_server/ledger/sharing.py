@@ -1,0 +1,125 @@
+"""Sharing out within a book: wanted limits by policy, growth as far as the escrow allows, top-ups by demand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from quota_server.ledger.book import Book
+from quota_server.ledger.escrow import offer
+from quota_server.ledger.model import Allocation, AllocationKey, Assignment, Quota, QuotaState
+from quota_server.ledger.policies import Member, Policy, Request, share_out
+
+
+def redistribute(book: Book, quota_uid: str, now_ms: int, *, resend: Collection[AllocationKey] = ()) -> None:
+    """Decides every wanted limit of a quota anew, shrinks what has to shrink and grows what can grow now.
+
+    The book holds the whole quota. A limit that has to wait for another agent's acknowledgement grows in `fund`. The
+    allocations in `resend` get a new revision in any case, because their terms changed.
+    """
+    live = [a for a in book.allocations_of(quota_uid) if not a.settled]
+    wanted = _wanted_limits(book, book.quotas[quota_uid], live, now_ms)
+    for allocation in live:
+        limit = wanted.get(allocation.agent_uid, 0) if book.is_member(allocation) else 0
+        changed = replace(allocation, wanted=limit)
+        if limit < allocation.offered or allocation.key in resend:
+            changed = offer(changed, min(limit, allocation.offered), book.meta.generation)
+        book.decide(changed)
+    fund(book, quota_uid)
+
+
+def fund(book: Book, quota_uid: str) -> None:
+    """Grows the limits of connected agents towards what is wanted, in order of name, within target - E (S2)."""
+    if book.quotas[quota_uid].recovering:
+        return
+    for allocation in book.allocations_of(quota_uid):
+        if allocation.short and not allocation.settled and book.epochs[allocation.key.agent].online:
+            _grow(book, allocation)
+
+
+def top_up(book: Book, allocation: Allocation, now_ms: int, protect_ms: int) -> bool:
+    """Gives an agent that asks for more what nobody else needs; says whether its open requests fit now.
+
+    At most target - reserve - E - what is set aside for others, so that nobody's wanted limit becomes unreachable. It
+    is not taken back for `protect_ms` while the agent has demand.
+    """
+    quota = book.quotas[allocation.quota_uid]
+    asked = sum(request.amount for request in allocation.open_requests)
+    lacking = allocation.used + max(asked, allocation.wanted_more) - allocation.offered
+    if lacking <= 0:
+        return True
+    if quota.recovering or quota.policy is Policy.STATIC or not book.is_member(allocation):
+        return False
+    aside_for_others = quota.sums.aside - max(0, allocation.wanted - allocation.exposure)
+    free = quota.target - quota.reserve - quota.escrowed - aside_for_others
+    limit = allocation.offered + min(lacking, max(0, allocation.exposure - allocation.offered + free))
+    grown = raise_limit(book, allocation, limit, now_ms + protect_ms)
+    return grown.offered >= allocation.used + asked
+
+
+def could_be_served(book: Book, allocation: Allocation) -> bool:
+    """Whether somebody else has room that sharing out anew could bring here: all that is not used, or kept back."""
+    quota = book.quotas[allocation.quota_uid]
+    spare = quota.target - quota.reserve - quota.known_count
+    return quota.policy is Policy.MAX_MIN and not quota.recovering and spare > allocation.offered - allocation.used
+
+
+def raise_limit(book: Book, allocation: Allocation, limit: int, protected_until_ms: int) -> Allocation:
+    """Raises a limit out of turn, within its max and target - E; protected from being taken back until then."""
+    assignment = book.assignments[allocation.quota_uid, allocation.agent_uid]
+    limit = limit if assignment.max is None else min(limit, assignment.max)
+    limit = min(limit, _ceiling(book, allocation))
+    if limit <= allocation.offered:
+        return allocation
+    grown = replace(
+        offer(allocation, limit, book.meta.generation),
+        wanted=max(allocation.wanted, limit),
+        protected_until_ms=protected_until_ms,
+    )
+    book.decide(grown)
+    return grown
+
+
+def _grow(book: Book, allocation: Allocation) -> None:
+    limit = min(allocation.wanted, _ceiling(book, allocation))
+    if limit > allocation.offered:
+        book.decide(offer(allocation, limit, book.meta.generation))
+
+
+def _ceiling(book: Book, allocation: Allocation) -> int:
+    """The largest limit that the escrow can stand; none grows while E is above the target."""
+    quota = book.quotas[allocation.quota_uid]
+    if quota.escrowed > quota.target:
+        return 0
+    return allocation.exposure + quota.target - quota.escrowed
+
+
+def _wanted_limits(book: Book, quota: Quota, live: list[Allocation], now_ms: int) -> dict[str, int]:
+    if quota.state is QuotaState.CLOSED:
+        return {}
+    members = [a for a in live if book.is_member(a)]
+    held_by_others = quota.sums.exposure - sum(a.exposure for a in members)
+    pool = quota.target - quota.reserve - quota.sums.charge - held_by_others
+    names = {book.agents[a.agent_uid].name: a.agent_uid for a in members}
+    shares = share_out(quota.policy, pool, [_member(book, a, now_ms) for a in members])
+    return {names[name]: limit for name, limit in shares.items()}
+
+
+def _member(book: Book, allocation: Allocation, now_ms: int) -> Member:
+    assignment: Assignment = book.assignments[allocation.quota_uid, allocation.agent_uid]
+    reachable = book.epochs[allocation.key.agent].online
+    floor = allocation.used if reachable else allocation.exposure
+    if reachable and allocation.demands and now_ms < allocation.protected_until_ms:
+        floor = max(floor, allocation.offered)
+    return Member(
+        name=book.agents[allocation.agent_uid].name,
+        used=allocation.used,
+        floor=floor,
+        weight=assignment.weight,
+        min=assignment.min,
+        max=assignment.max,
+        static_limit=assignment.static_limit,
+        recent_demand=allocation.recent_demand,
+        open_demand=tuple(Request(r.amount, r.age_ms) for r in allocation.open_requests),
+        reachable=reachable,
+    )
