@@ -388,5 +388,7 @@ def _refuse_finals(finals: tuple[FinalStanding, ...]) -> LedgerRefusal | None:
     for index, final in enumerate(finals):
         for totals in (final.totals, final.marked):
             if not (0 <= totals.count <= MAX_UNITS and 0 <= totals.overridden <= MAX_UNITS):
-                return field_invalid(f"fence_ack.standings[{index}].totals", "more is counted than there can be")
+                return field_invalid(
+                    f"fence_ack.standings[{index}].totals", "more is counted than there can be"
+                )
     return None

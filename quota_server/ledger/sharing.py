@@ -61,7 +61,11 @@ def could_be_served(book: Book, allocation: Allocation) -> bool:
     """Whether somebody else has room that sharing out anew could bring here: all that is not used, or kept back."""
     quota = book.quotas[allocation.quota_uid]
     spare = quota.target - quota.reserve - quota.known_count
-    return quota.policy is Policy.MAX_MIN and not quota.recovering and spare > allocation.offered - allocation.used
+    return (
+        quota.policy is Policy.MAX_MIN
+        and not quota.recovering
+        and spare > allocation.offered - allocation.used
+    )
 
 
 def raise_limit(book: Book, allocation: Allocation, limit: int, protected_until_ms: int) -> Allocation:

@@ -1,0 +1,92 @@
+"""The agent's composition root: everything is made, joined and taken apart here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import uuid
+from typing import Final
+
+from quota_agent.clock import SystemClock
+from quota_agent.config import Config
+from quota_agent.gate.gate import Gate
+from quota_agent.gate.model import GateSettings
+from quota_agent.local.server import LocalServer
+from quota_agent.local.service import GateServicer
+from quota_agent.store.sqlite import SqliteStore
+from quota_agent.uplink.stream import Uplink
+
+log = logging.getLogger(__name__)
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+async def run(config: Config) -> None:
+    """Run the agent until SIGTERM or SIGINT; a second signal leaves at once, which loses nothing.
+
+    Raises AgentError if it cannot begin: the message says why and what to do.
+    """
+    stop = asyncio.Event()
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, _on_signal, number, stop)
+    await asyncio.to_thread(config.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
+    async with (
+        SqliteStore(config.store) as store,
+        Gate.open(store, SystemClock(), GateSettings(), lambda: uuid.uuid4().hex) as gate,
+    ):
+        who = config.credential
+        await gate.bind(who.agent, who.agent_uid, who.epoch)
+        if config.reset_clock is not None:
+            await gate.reset_clock(config.reset_clock)
+        await _serve(config, gate, stop)
+    log.info("quota-agent stopped")
+
+
+async def _serve(config: Config, gate: Gate, stop: asyncio.Event) -> None:
+    """Serve until told to stop; then finish what is in flight.
+
+    The uplink outlives the calls: those that wait for more limit may still get it. A task that fails ends all.
+    """
+    uplink = Uplink(gate, SystemClock(), targets=config.controllers, token=config.credential.token)
+    servicer = GateServicer(gate, lambda: uplink.connected)
+    async with (
+        LocalServer(
+            servicer, config.socket, listen=config.listen, grace_seconds=config.grace_seconds
+        ) as server,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [
+            group.create_task(uplink.run(), name="uplink"),
+            group.create_task(_follow_health(gate, server), name="health"),
+        ]
+        await server.set_healthy(gate.healthy)  # before anybody is told that it is ready
+        log.info("quota-agent ready socket=%s%s", config.socket, _also(config, server))
+        await stop.wait()
+        log.info("quota-agent stopping: finishing what is in flight")
+        await server.drain()
+        for task in tasks:
+            task.cancel()
+
+
+async def _follow_health(gate: Gate, server: LocalServer) -> None:
+    """Keep the health service in step with the store."""
+    changed = asyncio.Event()
+    gate.watch_health(lambda _healthy: changed.set())
+    while True:
+        changed.clear()
+        await server.set_healthy(gate.healthy)
+        await changed.wait()
+
+
+def _also(config: Config, server: LocalServer) -> str:
+    if config.listen is None:
+        return ""
+    return f" listen={config.listen.rpartition(':')[0]}:{server.port}"
+
+
+def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(128 + number)  # whatever was answered is on disk
+    stop.set()

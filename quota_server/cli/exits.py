@@ -1,0 +1,78 @@
+"""How a command of `quotactl` ends: its exit code, and what it says to whoever ran it."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NoReturn
+
+import grpc
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from quotafleet.errors import FIELD_INVALID, QuotafleetError
+
+REFUSED: Final = 1
+BAD_USAGE: Final = 2
+UNREACHABLE: Final = 3
+
+CODES_HELP: Final = (
+    "Exit codes: 0 done, 1 refused by the controller (or failed), 2 bad usage (a bad field included), "
+    "3 the controller cannot be reached."
+)
+
+#: What to do next, by reason.
+_HINTS: Final = {
+    "QUOTA_UNKNOWN": "check the name with `quotactl quota list`; a closed quota is named by its uid (--all shows it)",
+    "QUOTA_EXISTS": "choose another name, or change that one with `quotactl quota update`",
+    "QUOTA_CLOSED": "it never opens again: create another one; its name is free",
+    "AGENT_UNKNOWN": "check the name with `quotactl agent list`",
+    "AGENT_EXISTS": "choose another name; for a new credential of that agent use `quotactl agent settle`",
+    "NOT_ASSIGNED": "give the agent a part in the quota with `quotactl agent assign`",
+    "TARGET_BELOW_COUNT": "choose a target of at least the known count; `quotactl quota count` shows it",
+    "TARGET_EXCEEDED": "choose less, or raise the quota's target first",
+    "CONFIRMATION_NEEDED": "if that is what you want, say so with --confirm",
+    "OVERRIDE_UNKNOWN": "check the id with `quotactl override list`",
+    "OVERRIDE_DECIDED": "look at it with `quotactl override list`",
+    "AGENT_FENCED": "the agent has begun a new epoch: let it ask again",
+    "RECOVERY_STATE": "`quotactl recovery status` shows who is missing",
+    "ETAG_MISMATCH": "look at the quota again, then decide again",
+    "REQUEST_ID_REUSED": "run the command again",
+    "STORE_UNAVAILABLE": "nothing was changed: make room on the controller's disk, then run the command again",
+}
+
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str, hint: str, code: int, *, as_json: bool = False, **details: object) -> NoReturn:
+    """Says what is wrong and what to do next, and leaves."""
+    if as_json:
+        typer.echo(json.dumps({"error": {"message": message, "hint": hint, **details}}))
+    else:
+        _errors.print(Text.assemble(("error: ", "bold red"), message))
+        if hint:
+            _errors.print(Text(f"  {hint}", "dim"))
+    raise typer.Exit(code)
+
+
+def fail_with(error: QuotafleetError, server: str, *, as_json: bool) -> NoReturn:
+    """Leaves because a call failed."""
+    name = error.reason or error.code.name
+    details = {"reason": name, "metadata": error.metadata}
+    if unreachable(error):
+        hint = "start it with `quota-server serve`, or name it with --server or QUOTAFLEET_SERVER"
+        fail(f"no controller answers at {server}", hint, UNREACHABLE, as_json=as_json, **details)
+    if error.reason == FIELD_INVALID:
+        text = "; ".join(f"{path}: {problem}" for path, problem in error.fields) or error.message
+        fields = [{"field": path, "problem": problem} for path, problem in error.fields]
+        fail(f"{name}: {text}", "", BAD_USAGE, as_json=as_json, **details, fields=fields)
+    fail(f"{name}: {error.message}", _HINTS.get(error.reason, ""), REFUSED, as_json=as_json, **details)
+
+
+def unreachable(error: QuotafleetError) -> bool:
+    """Whether nobody answered, as opposed to somebody who refused."""
+    return not error.reason and error.code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    )
