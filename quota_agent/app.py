@@ -10,7 +10,7 @@ import uuid
 from typing import Final
 
 from quota_agent.clock import SystemClock
-from quota_agent.config import Config
+from quota_agent.config import BadConfig, Config
 from quota_agent.gate.gate import Gate
 from quota_agent.gate.model import GateSettings
 from quota_agent.local.server import LocalServer
@@ -28,6 +28,8 @@ async def run(config: Config) -> None:
 
     Raises AgentError if it cannot begin: the message says why and what to do.
     """
+    if not __debug__:
+        raise BadConfig("python -O would switch off the gate's checks: run without it")
     stop = asyncio.Event()
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, number, stop)

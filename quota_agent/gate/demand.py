@@ -54,6 +54,11 @@ class QuotaDemand:
     #: When what is over was last forgotten.
     swept_ms: int = 0
 
+    def follow(self, beat_ms: int) -> None:
+        """Count in beats of another length from now on; what was counted so far is forgotten, open requests stay."""
+        self.beat_ms = beat_ms
+        self.beats.clear()
+
     def ask(self, units: int, now_ms: int) -> None:
         """Count units that were asked for."""
         beat = now_ms // self.beat_ms

@@ -240,6 +240,10 @@ class Gate:
         if moments.went_back(self._writer.state.agent, contact.wall_ms, self._settings):
             self._ticker.tick()  # this may put the clock right, and callers are being refused
 
+    def follow_heartbeat(self, heartbeat_ms: int) -> None:
+        """Reports are so far apart: what counts as recent demand goes by it."""
+        self._reporting.follow_heartbeat(heartbeat_ms)
+
     def changes(self, after: int) -> tuple[tuple[Standing, ...], int]:
         """Standings of quotas that changed after the stamp `after`, and those with open requests; the newest stamp."""
         return self._reporting.changes(self._writer.state, after)
@@ -292,6 +296,12 @@ class Gate:
     async def touch(self) -> None:
         """Write down the time and the last contact, and end the holds whose time is over."""
         await self._ask(Touch())
+
+    async def watch_writer(self) -> None:
+        """Never returns; raises if the writer has died, for then nothing can be granted any more."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+        raise AgentError("the gate's writer has ended")
 
     @property
     def healthy(self) -> bool:

@@ -29,6 +29,13 @@ class Reporting:
         self._stamps: dict[str, int] = {}
         self._stamp = 0
 
+    def follow_heartbeat(self, heartbeat_ms: int) -> None:
+        """Count demand in heartbeats of this length from now on."""
+        if heartbeat_ms != self._beat_ms:
+            self._beat_ms = heartbeat_ms
+            for demand in self._demand.values():
+                demand.follow(heartbeat_ms)
+
     def touch(self, uids: Iterable[str]) -> None:
         """Have these quotas reported, whether or not they changed."""
         for uid in uids:

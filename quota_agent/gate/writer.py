@@ -177,10 +177,14 @@ class Writer:
             decision = await self._commit(group)
         except AgentError as error:
             listener.failed(pending, error)
-        except Exception as error:
+        except Exception:
             # A broken invariant. Nothing was written, and the state is what it was.
-            log.exception("a group of operations could not be decided")
-            listener.failed(pending, AgentError(f"the gate could not decide: {error!r}"))
+            if len(pending) > 1:  # one bad operation must not take the others with it
+                for each in pending:
+                    await self._write([each], listener)
+                return
+            log.exception("an operation could not be decided")
+            listener.failed(pending, StoreUnavailable("the gate could not decide this; nothing was counted"))
         else:
             listener.settled(pending, decision)
 

@@ -69,6 +69,9 @@ class GatePort(ReportSource, Protocol):
     def contact(self, controller_ms: int) -> None:
         """The controller has just spoken; `controller_ms` is its clock."""
 
+    def follow_heartbeat(self, heartbeat_ms: int) -> None:
+        """Reports are so far apart: what counts as recent demand goes by it."""
+
 
 class Conversation:
     """One stream, from its hello to its end."""
@@ -171,6 +174,7 @@ class Conversation:
             self._perform(self._link.stored(result, now_ms))
             if self._link.up and self.up_since_ms is None:
                 self.up_since_ms = now_ms
+                self._gate.follow_heartbeat(self._link.heartbeat_ms)
                 self._on_up()
 
     async def _run_command(self, command: Command) -> FenceAck | None:

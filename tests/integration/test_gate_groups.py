@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from quota_agent.errors import AgentError, StoreUnavailable
+from quota_agent.errors import StoreUnavailable
 from quota_agent.gate.draft import Changes, Known
 from quota_agent.gate.gate import Gate
 from quota_agent.gate.model import Balance, GateSettings
@@ -221,8 +221,9 @@ async def test_a_broken_invariant_refuses_its_group_and_the_gate_goes_on(gate: G
     quota = gate._writer.state.quotas[uid_of("q")]
     quota.limit, limit = 99, quota.limit
     quota.consumed = 100
-    with pytest.raises(AgentError, match="S1"):
+    with pytest.raises(StoreUnavailable, match="nothing was counted"):
         await gate.apply([], [], mark=b"m")
+    assert "S1: count + held <= limit" in caplog.text
     quota.limit, quota.consumed = limit, 0
     assert (await gate.acquire(want("q", "a"))).balance.count == 1
 

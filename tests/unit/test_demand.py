@@ -86,6 +86,14 @@ def test_more_is_wanted_when_headroom_is_less_than_a_heartbeats_demand(
     assert demand.view(headroom, NOW).wanted_more == wanted
 
 
+def test_another_heartbeat_forgets_what_was_counted_and_keeps_what_is_open(demand: QuotaDemand) -> None:
+    demand.ask(5, NOW)
+    demand.refuse("a", 7, NOW, 0)
+    demand.follow(BEAT // 10)
+    view = demand.view(100, NOW)
+    assert (view.open_requests, view.recent_demand) == ((OpenRequest(7, 0),), 0)
+
+
 def test_amounts_stay_within_what_a_message_may_carry(demand: QuotaDemand) -> None:
     for _ in range(10):
         demand.ask(MAX_UNITS, NOW)
