@@ -21,7 +21,7 @@ from quota_server.clock import SystemClock
 from quota_server.config import ConfigInvalid, ServerConfig
 from quota_server.errors import QuotaServerError, StoreUnavailable
 from quota_server.fleet.fleet import Fleet
-from quota_server.keys import MasterKey, load_or_create
+from quota_server.keys import KeyUnusable, MasterKey, load_or_create
 from quota_server.ledger.administration import Administration
 from quota_server.ledger.enrolment import Enrolments
 from quota_server.ledger.link_batch import LinkBatches
@@ -97,8 +97,9 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
     if not __debug__:
         raise ConfigInvalid("python -O would switch off the ledger's checks: run without it")
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = load_or_create(config.key_file)
+    keys = _load_key(config)
     async with open_database(config.database_file) as database:
+        await _check_key(SqlLedgerStore(database), keys, config)
         controller, server, services = await _compose(config, keys, database)
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -149,6 +150,21 @@ async def declare_restored(config: ServerConfig) -> int:
     """Declares that the database was restored from a backup; the new generation (section 8 of the design)."""
     async with open_database(config.database_file) as database:
         return await Recovery(SqlLedgerStore(database)).begin()
+
+
+def _load_key(config: ServerConfig) -> MasterKey:
+    """A key is made only together with its database: with another one, every agent would be taken for a stranger."""
+    if config.database_file.exists() and not config.key_file.exists():
+        raise KeyUnusable(f"{config.key_file} is missing: put back the key that this database was made with")
+    return load_or_create(config.key_file)
+
+
+async def _check_key(store: SqlLedgerStore, keys: MasterKey, config: ServerConfig) -> None:
+    async with store.transaction() as transaction:
+        if not transaction.book.go_with_key(keys.fingerprint):
+            raise KeyUnusable(
+                f"{config.key_file} is not the key that this database was made with: put that one back"
+            )
 
 
 async def _compose(

@@ -53,7 +53,7 @@ class LocalServer:
     ) -> None:
         """`listen` is a loopback HOST:PORT; port 0 takes a free one."""
         self._servicer = servicer
-        self._path = socket_path
+        self._path = socket_path.absolute()  # as gRPC binds it, and bounded so
         self._listen = listen
         self._grace_seconds = grace_seconds
         self._health = health.aio.HealthServicer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -158,25 +159,29 @@ def settle(
     The credential of the new epoch is written to a file; the secret is never printed.
     """
     session = Session(context, as_json)
-    name = session.call(session.agents.GetAgent, pb.GetAgentRequest(agent=agent)).agent.name
-    with credential_file(credential, name, force=force, as_json=session.as_json) as file:
+    found = session.call(session.agents.GetAgent, pb.GetAgentRequest(agent=agent)).agent
+    # Said by number: if somebody else settles it meanwhile, the epoch that begins then is not ended too.
+    ending = epoch or found.epoch
+    with ExitStack() as stack:
+        file = None
+        if ending == found.epoch:
+            place = credential_file(credential, found.name, force=force, as_json=session.as_json)
+            file = stack.enter_context(place)
         request = pb.SettleAgentRequest(
-            agent=agent, epoch=epoch, assume=assume.number, confirm=confirm, reason=reason
+            agent=found.uid, epoch=ending, assume=assume.number, confirm=confirm, reason=reason
         )
         answer = session.call(session.agents.SettleAgent, request)
-        renewed = answer.HasField("credential")
-        if renewed:
+        if file is not None and answer.HasField("credential"):
             file.write(answer.credential)
-    if session.as_json:
-        if renewed:
             without_token(answer.credential)
+    if session.as_json:
         print_json(answer)
         return
-    say(f"an epoch of agent {name!r} is settled", "green")
+    say(f"epoch {ending} of agent {found.name!r} is settled", "green")
     _print_settlements(session, answer)
-    if renewed:
+    if file is not None and answer.HasField("credential"):
         say(f"epoch {answer.agent.epoch} begins", "green")
-        _say_how_to_start(session, name, file.path)
+        _say_how_to_start(session, found.name, file.path)
 
 
 @app.command()

@@ -30,11 +30,12 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the creden
 class CredentialFile:
     """A place for a credential that was tried before the controller is asked for one."""
 
-    def __init__(self, path: Path, draft: Path, handle: int, *, force: bool) -> None:
+    def __init__(self, path: Path, draft: Path, handle: int, *, force: bool, as_json: bool) -> None:
         self.path = path
         self._draft = draft
         self._handle = handle
         self._force = force
+        self._as_json = as_json
 
     def write(self, credential: pb.AgentCredential) -> None:
         """Puts the credential there, durably."""
@@ -52,7 +53,10 @@ class CredentialFile:
                 kept = self.path.with_name(self._draft.name.removeprefix("."))
                 self._draft.replace(kept)
                 exits.fail(
-                    f"{self.path} came into being meanwhile", f"the credential is in {kept}", exits.REFUSED
+                    f"{self.path} came into being meanwhile",
+                    f"the credential is in {kept}",
+                    exits.REFUSED,
+                    as_json=self._as_json,
                 )
         _sync(self.path.parent)
 
@@ -79,7 +83,7 @@ def credential_file(path: Path | None, agent: str, *, force: bool, as_json: bool
             as_json=as_json,
         )
     try:
-        yield CredentialFile(path, draft, handle, force=force)
+        yield CredentialFile(path, draft, handle, force=force, as_json=as_json)
     finally:
         os.close(handle)
         draft.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ UNREACHABLE: Final = 3
 
 CODES_HELP: Final = (
     "Exit codes: 0 done, 1 refused by the controller (or failed), 2 bad usage (a bad field included), "
-    "3 the controller cannot be reached."
+    "3 the controller cannot be reached. With --json an error is an object on standard output too."
 )
 
 #: What to do next, by reason.

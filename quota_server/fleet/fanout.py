@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from quota_server.ledger.calls import Participant
+from quota_server.ledger.effects import Participant
 from quota_server.ledger.model import AgentKey
 from quotafleet.link.messages import Revision
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from quota_server.clock import Clock
 from quota_server.errors import LedgerRefusal, StoreUnavailable
-from quota_server.fleet.fanout import AgentOutcome, Round
+from quota_server.fleet.connection import Connection
+from quota_server.fleet.fanout import AgentOutcome
 from quota_server.fleet.pauses import Pauses
-from quota_server.fleet.protocol import AgentSession
-from quota_server.ledger.calls import Change, Participant
-from quota_server.ledger.effects import Effects
+from quota_server.fleet.rounds import Outcomes, Rounds
+from quota_server.ledger.calls import Change
+from quota_server.ledger.effects import Effects, Participant
 from quota_server.ledger.events import GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.link_batch import BatchResult
 from quota_server.ledger.model import AgentKey
-from quotafleet.link.messages import FenceKind, OverrideAsk, OverrideUpdate, ReportRequest
+from quotafleet.link.messages import FenceKind, OverrideAsk, OverrideUpdate
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,6 +28,8 @@ T = TypeVar("T")
 MAX_BATCH = 2_000
 #: Redistributions by demand are at least a heartbeat / this apart.
 REDISTRIBUTIONS_PER_HEARTBEAT = 20
+#: How long the outcomes of a fan-out are collected that nobody waits for.
+DEFAULT_WAIT_MS = 5_000
 
 
 class Batches(Protocol):
@@ -49,20 +50,6 @@ class Asks(Protocol):
     async def answer_asks(
         self, asks: list[tuple[AgentKey, OverrideAsk]], now_ms: int
     ) -> tuple[dict[AgentKey, list[OverrideUpdate]], Effects]: ...
-
-
-class Outcomes(Protocol):
-    """Where the outcomes of a fan-out are kept; see `ledger.store`."""
-
-    async def record_round(self, round_id: str, reached: list[dict[str, object]]) -> None: ...
-
-
-class Connection:
-    """A stream's session, and the event that wakes whoever writes to it."""
-
-    def __init__(self, session: AgentSession) -> None:
-        self.session = session
-        self.wake = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +74,6 @@ class Fleet:
         self._batches = batches
         self._demand = demand
         self._asks = asks
-        self._history = outcomes
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._connections: dict[AgentKey, Connection] = {}
@@ -98,11 +84,8 @@ class Fleet:
         self._pauses = Pauses(heartbeat_ms / REDISTRIBUTIONS_PER_HEARTBEAT, heartbeat_ms)
         #: A commit and what it sends are one step: no acknowledgement comes between them.
         self._step = asyncio.Lock()
-        self._rounds: dict[str, list[Round]] = {}
-        self._questions: dict[int, Round] = {}
-        self._question_numbers = itertools.count(1)
+        self._rounds = Rounds(self._connections, outcomes, clock)
         self._watchers: dict[str, set[asyncio.Event]] = {}
-        self._background: set[asyncio.Task[None]] = set()
         self._over = False
         #: Set while the store takes changes.
         self.store_ok = True
@@ -117,8 +100,7 @@ class Fleet:
             self._over = True
             for waiting in self._queue:
                 waiting.handled.cancel()
-            for task in self._background:
-                task.cancel()
+            self._rounds.cancel()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -133,8 +115,7 @@ class Fleet:
         session.supersede()
         if agent is not None and self._connections.get(agent) is connection:
             del self._connections[agent]
-            for round_ in itertools.chain(*self._rounds.values(), self._questions.values()):
-                round_.gone(agent)
+            self._rounds.gone(agent)
             await self._submit(None, GoneEvent(agent, session.dial))
 
     async def _submit(self, connection: Connection | None, event: LinkEvent) -> None:
@@ -154,8 +135,8 @@ class Fleet:
         async with self._step:
             change = await self._on_store(use_case)
             self.dispatch(change.effects)
-            round_ = self._open_round(change.quota.uid, change.participants)
-        return change, await self._close_round(change, round_, wait_ms)
+            round_ = self._rounds.open(change.quota.uid, change.participants)
+        return change, await self._rounds.close(change.quota.uid, change.round_id, round_, wait_ms)
 
     async def decide(self, use_case: Callable[[], Awaitable[T]], effects: Callable[[T], Effects]) -> T:
         """Decides something and sends what follows from it, without waiting for anybody."""
@@ -168,17 +149,7 @@ class Fleet:
         self, quota_uid: str, participants: Iterable[Participant], wait_ms: int
     ) -> list[AgentOutcome]:
         """Asks all connected agents of a quota for a report, at once."""
-        round_ = Round(participants, self._connections, self._clock.monotonic_ms())
-        number = next(self._question_numbers)
-        self._questions[number] = round_
-        for agent in round_.pending:
-            self._connections[agent].session.ask(ReportRequest(number, quota_uid))
-            self._connections[agent].wake.set()
-        try:
-            await _wait(round_.done, wait_ms)
-        finally:
-            del self._questions[number]
-        return round_.outcomes()
+        return await self._rounds.ask(quota_uid, participants, wait_ms)
 
     def is_connected(self, agent: AgentKey) -> bool:
         """Whether a stream of this enrolment is up here."""
@@ -205,16 +176,10 @@ class Fleet:
             if connection := self._connections.get(agent):
                 connection.session.post(effects.updates.get(agent, ()), effects.overrides.get(agent, ()))
                 connection.wake.set()
-        for agent, updates in effects.updates.items():
-            for update in updates:
-                for round_ in self._rounds.get(update.quota_uid, ()):
-                    round_.revised(agent, update.revision)
-        now_ms = self._clock.monotonic_ms()
-        for acknowledged in effects.acknowledged:
-            for round_ in self._rounds.get(acknowledged.key.quota_uid, ()):
-                agent = acknowledged.key.agent
-                round_.numbers(agent, acknowledged.wanted, acknowledged.exposure)
-                round_.acknowledged(agent, acknowledged.revision, now_ms)
+        self._rounds.dispatched(effects)
+        for plan in effects.rounds:
+            round_ = self._rounds.open(plan.quota_uid, plan.participants)
+            self._rounds.close_later(plan.quota_uid, plan.round_id, round_, DEFAULT_WAIT_MS)
         for agent in effects.ended:
             if connection := self._connections.get(agent):
                 connection.session.fence(FenceKind.ENDED)
@@ -278,12 +243,11 @@ class Fleet:
             if older is not None and older is not connection:
                 older.session.supersede()
                 older.wake.set()
+            self._rounds.welcomed(event.agent, connection)
         connection.session.replied(reply, self._clock.monotonic_ms())
         connection.wake.set()
         if isinstance(event, ReportEvent) and not reply.superseded and reply.refusal is None:
-            for number in event.report.answers:
-                if question := self._questions.get(number):
-                    question.answered(event.agent, self._clock.monotonic_ms())
+            self._rounds.answered(event.agent, event.report.answers)
 
     def _refuse(self, batch: list[_Waiting], refusal: LedgerRefusal) -> None:
         for waiting in batch:
@@ -337,48 +301,6 @@ class Fleet:
             if not change.round_id:
                 return bool(change.effects.updates)
             told = [p for p in change.participants if p.agent in change.effects.updates]
-            round_ = self._open_round(quota_uid, told)
-        task = asyncio.create_task(
-            self._record_later(change, round_), name=f"fleet: outcomes of {change.round_id}"
-        )
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+            round_ = self._rounds.open(quota_uid, told)
+            self._rounds.close_later(quota_uid, change.round_id, round_, 2 * self._heartbeat_ms)
         return True
-
-    async def _record_later(self, change: Change, round_: Round) -> None:
-        await self._close_round(change, round_, 2 * self._heartbeat_ms)
-
-    def _open_round(self, quota_uid: str, participants: Iterable[Participant]) -> Round:
-        round_ = Round(participants, self._connections, self._clock.monotonic_ms())
-        self._rounds.setdefault(quota_uid, []).append(round_)
-        return round_
-
-    async def _close_round(self, change: Change, round_: Round, wait_ms: int) -> list[AgentOutcome]:
-        try:
-            await _wait(round_.done, wait_ms)
-        finally:
-            rounds = self._rounds[change.quota.uid]
-            rounds.remove(round_)
-            if not rounds:
-                del self._rounds[change.quota.uid]
-        outcomes = round_.outcomes()
-        if change.round_id:
-            with suppress(StoreUnavailable):
-                await self._history.record_round(change.round_id, [_reached(outcome) for outcome in outcomes])
-        return outcomes
-
-
-async def _wait(done: asyncio.Event, wait_ms: int) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(wait_ms / 1000):
-            await done.wait()
-
-
-def _reached(outcome: AgentOutcome) -> dict[str, object]:
-    return {
-        "agent": outcome.name,
-        "outcome": outcome.outcome.value,
-        "after_ms": outcome.after_ms,
-        "wanted": outcome.wanted,
-        "exposure": outcome.exposure,
-    }

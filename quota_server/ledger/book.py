@@ -100,12 +100,19 @@ class Book:
 
     def begin_recovery(self) -> None:
         """A new generation begins and every quota recovers, also those that this book does not hold (section 8)."""
-        self.meta = Meta(generation=self.meta.generation + 1, recovering=True)
+        self.meta = replace(self.meta, generation=self.meta.generation + 1, recovering=True)
         self.meta_changed = self.everything_recovers = True
         for uid, quota in self.quotas.items():
             self.quotas[uid] = replace(quota, recovering=True)
             self._mark_dirty(self.quotas[uid])
             self.touched.add(uid)
+
+    def go_with_key(self, fingerprint: str) -> bool:
+        """Whether the database goes with the master key of this fingerprint; a new one does from now on."""
+        if not self.meta.key_fingerprint:
+            self.meta = replace(self.meta, key_fingerprint=fingerprint)
+            self.meta_changed = True
+        return self.meta.key_fingerprint == fingerprint
 
     def end_recovery(self) -> None:
         """Limits grow again; the quotas are told apart by the caller."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from quota_server.errors import AlreadyAnswered, LedgerRefusal, agent_unknown, quota_unknown
 from quota_server.ledger.book import Book
-from quota_server.ledger.effects import Effects, effects_of
-from quota_server.ledger.model import Agent, AgentKey, AllocationKey, Note, Quota, QuotaState
+from quota_server.ledger.effects import Effects, Participant, effects_of, participants_of
+from quota_server.ledger.model import Agent, Note, Quota, QuotaState
 from quota_server.ledger.store import RecordedAnswer, Transaction
-from quotafleet.link.messages import Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +29,6 @@ class Call:
     encode: Callable[[Any], bytes] = lambda _: b""
     #: Check everything, change nothing.
     validate_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Participant:
-    """One agent in a fan-out: what it has to acknowledge."""
-
-    agent: AgentKey
-    name: str
-    needed: Revision
-    acknowledged: Revision
-    fenced: bool
-    wanted: int
-    exposure: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +117,6 @@ def note_change(
 
 def change_of(book: Book, quota_uid: str, round_id: str = "", subject: Any = None) -> Change:
     """The change that a book holds for one quota."""
-    participants = tuple(
-        _participant(book, allocation.key)
-        for allocation in book.allocations_of(quota_uid)
-        if not allocation.settled
-    )
-    return Change(book.quotas[quota_uid], effects_of(book), participants, round_id, subject)
-
-
-def _participant(book: Book, key: AllocationKey) -> Participant:
-    allocation = book.allocations[key]
-    return Participant(
-        agent=key.agent,
-        name=book.agents[key.agent_uid].name,
-        needed=allocation.revision,
-        acknowledged=allocation.acknowledged,
-        fenced=book.epochs[key.agent].ended,
-        wanted=allocation.wanted,
-        exposure=allocation.exposure,
+    return Change(
+        book.quotas[quota_uid], effects_of(book), participants_of(book, quota_uid), round_id, subject
     )

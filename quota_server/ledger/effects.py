@@ -20,6 +20,28 @@ class Acknowledged:
     exposure: int
 
 
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One agent in a fan-out: what it has to acknowledge."""
+
+    agent: AgentKey
+    name: str
+    needed: Revision
+    acknowledged: Revision
+    fenced: bool
+    wanted: int
+    exposure: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """A fan-out that nobody waits for; its outcomes go to the history entry of `round_id`."""
+
+    quota_uid: str
+    round_id: str
+    participants: tuple[Participant, ...]
+
+
 @dataclass(slots=True)
 class Effects:
     """What is to be sent, shared out anew, and told to those who wait."""
@@ -31,6 +53,8 @@ class Effects:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     #: Enrolments that have ended: their streams are to be told.
     ended: set[AgentKey] = field(default_factory=set)
+    #: Fan-outs that nobody waits for.
+    rounds: list[RoundPlan] = field(default_factory=list)
     #: Quotas whose numbers or settings changed.
     touched: set[str] = field(default_factory=set)
     #: Quotas that have to be shared out anew.
@@ -44,6 +68,23 @@ def effects_of(book: Book, except_for: Collection[AgentKey] = ()) -> Effects:
         if key.agent not in except_for and not book.allocations[key].settled:
             effects.updates.setdefault(key.agent, []).append(book.update_of(key))
     return effects
+
+
+def participants_of(book: Book, quota_uid: str) -> tuple[Participant, ...]:
+    """Everybody whom a change of this quota is to reach, by name."""
+    return tuple(
+        Participant(
+            agent=allocation.key.agent,
+            name=book.agents[allocation.agent_uid].name,
+            needed=allocation.revision,
+            acknowledged=allocation.acknowledged,
+            fenced=book.epochs[allocation.key.agent].ended,
+            wanted=allocation.wanted,
+            exposure=allocation.exposure,
+        )
+        for allocation in book.allocations_of(quota_uid)
+        if not allocation.settled
+    )
 
 
 def override_update(override: Override) -> OverrideUpdate:

@@ -21,7 +21,7 @@ from quota_server.ledger.calls import (
     record,
     refuse_repeat,
 )
-from quota_server.ledger.effects import Effects, effects_of
+from quota_server.ledger.effects import Effects, RoundPlan, effects_of, participants_of
 from quota_server.ledger.model import (
     Agent,
     AgentKey,
@@ -84,11 +84,16 @@ class Enrolments:
             book = transaction.book
             before = {uid: limits_of(book, uid) for uid in quotas}
             book.decide(replace(agent, active=active))
+            rounds = []
             for uid in quotas:
                 sharing.redistribute(book, uid, call.now_ms, resend={AllocationKey(uid, *agent.key)})
                 after = {"limits": limits_of(book, uid), "agent": agent.name, "active": active}
-                note_change(book, call, uid, "update-agent", {"limits": before[uid]}, after)
-            enrolment = Enrolment(book.agents[agent.uid], book.epochs[agent.key], effects_of(book))
+                rounds.append(RoundPlan(uid, self._new_id(), participants_of(book, uid)))
+                limits = {"limits": before[uid]}
+                note_change(book, call, uid, "update-agent", limits, after, round_id=rounds[-1].round_id)
+            effects = effects_of(book)
+            effects.rounds = rounds
+            enrolment = Enrolment(book.agents[agent.uid], book.epochs[agent.key], effects)
             await record(transaction, call, enrolment)
         return enrolment
 
@@ -109,8 +114,8 @@ class Enrolments:
                 assignment = book.assignments.get((uid, agent.uid))
                 if assignment is not None and assignment.assigned:
                     book.decide(replace(assignment, assigned=False))
-            _share_out(book, call, quotas, before, "retire-agent", agent, assume)
-            enrolment = _ended(book, agent.key, set(epochs))
+            rounds = self._share_out(book, call, quotas, before, "retire-agent", agent, assume)
+            enrolment = _ended(book, agent.key, set(epochs), rounds)
             await record(transaction, call, enrolment)
         return enrolment
 
@@ -132,8 +137,8 @@ class Enrolments:
             renewed = ending == agent.key
             if renewed:
                 self._renew(book, agent)
-            _share_out(book, call, quotas, before, "settle-agent", agent, assume)
-            enrolment = replace(_ended(book, ending, {ending}), renewed=renewed)
+            rounds = self._share_out(book, call, quotas, before, "settle-agent", agent, assume)
+            enrolment = replace(_ended(book, ending, {ending}, rounds), renewed=renewed)
             await record(transaction, call, enrolment)
         return enrolment
 
@@ -199,6 +204,34 @@ class Enrolments:
             if override.agent == ending and override.live:
                 book.note_fact(escrow.settle_override(override, assume))
         book.decide(replace(epoch, ended=True, settled=True))
+
+    def _share_out(
+        self,
+        book: Book,
+        call: Call,
+        quotas: list[str],
+        before: dict[str, dict[str, int]],
+        action: str,
+        agent: Agent,
+        assume: Assume,
+    ) -> list[RoundPlan]:
+        rounds = []
+        for uid in quotas:
+            sharing.redistribute(book, uid, call.now_ms)
+            ended = [
+                a for a in book.allocations_of(uid) if a.agent_uid == agent.uid and a.settled and not a.final
+            ]
+            after = {
+                "limits": limits_of(book, uid),
+                "agent": agent.name,
+                "assume": assume.value,
+                "charge": sum(a.charge for a in ended),
+                "at_risk": sum(a.at_risk for a in ended),
+            }
+            rounds.append(RoundPlan(uid, self._new_id(), participants_of(book, uid)))
+            limits = {"limits": before[uid]}
+            note_change(book, call, uid, action, limits, after, round_id=rounds[-1].round_id)
+        return rounds
 
     def _renew(self, book: Book, agent: Agent) -> None:
         first = book.meta.generation * EPOCHS_PER_GENERATION + 1
@@ -272,34 +305,11 @@ async def _load_parts(transaction: Transaction, agent: Agent) -> list[str]:
     return quotas
 
 
-def _share_out(
-    book: Book,
-    call: Call,
-    quotas: list[str],
-    before: dict[str, dict[str, int]],
-    action: str,
-    agent: Agent,
-    assume: Assume,
-) -> None:
-    for uid in quotas:
-        sharing.redistribute(book, uid, call.now_ms)
-        ended = [
-            a for a in book.allocations_of(uid) if a.agent_uid == agent.uid and a.settled and not a.final
-        ]
-        after = {
-            "limits": limits_of(book, uid),
-            "agent": agent.name,
-            "assume": assume.value,
-            "charge": sum(a.charge for a in ended),
-            "at_risk": sum(a.at_risk for a in ended),
-        }
-        note_change(book, call, uid, action, {"limits": before[uid]}, after)
-
-
-def _ended(book: Book, key: AgentKey, ended: set[AgentKey]) -> Enrolment:
+def _ended(book: Book, key: AgentKey, ended: set[AgentKey], rounds: list[RoundPlan]) -> Enrolment:
     agent = book.agents[key.agent_uid]
     effects = effects_of(book)
     effects.ended = ended
+    effects.rounds = rounds
     settlements = tuple(
         (book.quotas[a.quota_uid], a)
         for a in sorted(book.allocations.values(), key=lambda a: a.key)

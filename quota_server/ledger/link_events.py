@@ -358,7 +358,9 @@ class LinkEvents:
         """Puts a fact; what it takes beyond what was reserved and the target covers is overage."""
         quota = self._book.quotas[after.quota_uid]
         rise = max(0, taken - reserved)
-        over = min(rise, max(0, quota.escrowed + rise - quota.target)) if after.settled else 0
+        over = min(rise, max(0, quota.escrowed + rise - quota.target))
+        if not after.settled:  # adopted: while everything recovers nobody knows yet what the cap covered
+            over = 0 if quota.recovering else min(over, after.used)
         self._book.note_fact(replace(after, overage=after.overage + over))
 
     def _note(self, key: AllocationKey, action: str, reason: str, after: dict[str, int]) -> None:

@@ -311,3 +311,5 @@ class Meta:
 
     generation: int = 0
     recovering: bool = False
+    #: Of the master key that this database goes with; empty: none yet.
+    key_fingerprint: str = ""

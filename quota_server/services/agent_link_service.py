@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,8 @@ import grpc
 
 from quota_server.clock import Clock
 from quota_server.errors import LedgerRefusal
-from quota_server.fleet.fleet import Connection, Fleet
+from quota_server.fleet.connection import Connection
+from quota_server.fleet.fleet import Fleet
 from quota_server.fleet.protocol import AgentSession
 from quota_server.keys import MasterKey, TokenInvalid
 from quota_server.ledger.model import AgentKey
@@ -26,6 +28,7 @@ Context = grpc.aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
 
 #: Each write of a stream is woken at least this often per heartbeat, to say again what was not acknowledged.
 _TICKS_PER_HEARTBEAT = 4
+_HEAR_OUT_SECONDS = 2.0
 
 
 class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
@@ -46,6 +49,7 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
         try:
             agent = self._agent_of(context)
         except TokenInvalid as invalid:
+            await self._hear_out(request_iterator)
             await errors.abort(
                 context, "TOKEN_INVALID", f"{invalid}: use the credential of `quotactl agent add`"
             )
@@ -68,6 +72,13 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
             # Whatever became of the stream, the ledger learns that it is gone.
             await asyncio.shield(self._fleet.closed(connection))
         await self._finish(connection, read, context)
+
+    async def _hear_out(self, requests: AsyncIterator[pb.ConnectRequest]) -> None:
+        """Lets the agent say its hello: one that is cut off while it writes may not see why it was refused."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEAR_OUT_SECONDS):
+                async for _ in requests:
+                    return
 
     def end_streams(self) -> None:
         """Ends every stream: the agents dial again, elsewhere or later."""

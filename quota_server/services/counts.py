@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 
 from quota_server.clock import Clock
 from quota_server.errors import quota_unknown
 from quota_server.fleet.fanout import AgentOutcome
 from quota_server.fleet.fleet import Fleet
-from quota_server.ledger.calls import Participant
+from quota_server.ledger.effects import Participant
 from quota_server.ledger.model import AgentKey
 from quota_server.ledger.store import AllocationView, LedgerViews
 from quota_server.services import convert
@@ -20,6 +21,8 @@ from quotafleet.v1 import quota_service_pb2 as pb
 
 #: A watcher gets at most one answer per this time: changes in quick succession come as one.
 WATCH_PAUSE_MS = 200
+#: Who is connected changes without a word from the ledger: a watch looks again at least this often.
+WATCH_LOOK_MS = 5_000
 _ALL_AT_ONCE = 1_000
 #: No report acknowledges this: only an answer to the question does.
 _UNANSWERED = Revision(0, 1)
@@ -62,12 +65,18 @@ class Counts:
         """The numbers now and after every change, until `end_watches`. Must be closed."""
         changed = self._fleet.watch(quota_uid)
         self._watching.add(changed)
+        last: pb.Count | None = None
         try:
             while not self._over:
                 changed.clear()
-                yield await self.read(quota_uid)
+                count = await self.read(quota_uid)
                 read_ms = self._clock.monotonic_ms()
-                await changed.wait()
+                if (seen := _ageless(count)) != last:
+                    yield count
+                    last = seen
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_LOOK_MS / 1000):
+                        await changed.wait()
                 pause_ms = read_ms + WATCH_PAUSE_MS - self._clock.monotonic_ms()
                 await asyncio.sleep(max(0, pause_ms) / 1000)
         finally:
@@ -91,6 +100,14 @@ class Counts:
                 return
             last = views[-1]
             after = (last.agent.name, last.allocation.epoch, last.agent.uid)
+
+
+def _ageless(count: pb.Count) -> pb.Count:
+    """The numbers without the one that changes by itself."""
+    seen = pb.Count()
+    seen.CopyFrom(count)
+    seen.ClearField("oldest_report_age")
+    return seen
 
 
 def _participant(view: AllocationView) -> Participant:

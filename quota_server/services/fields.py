@@ -21,6 +21,8 @@ DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
 DEFAULT_WAIT_MS: Final = 5_000
 MAX_WAIT_MS: Final = 60_000
+#: An error travels in the call's trailers, which are bounded.
+MAX_PROBLEMS: Final = 20
 
 AGENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _etag: Final = re.compile(r"[1-9][0-9]{0,17}").fullmatch
@@ -31,14 +33,15 @@ T = TypeVar("T")
 
 
 class Fields:
-    """Collects what is wrong. Methods return the checked value, or a harmless one if it is bad."""
+    """Collects what is wrong, up to a bound. Methods return the checked value, or a harmless one if it is bad."""
 
     def __init__(self) -> None:
         self._problems: dict[str, str] = {}
 
     def bad(self, path: str, problem: str) -> None:
         """Notes a problem; of several of one field the first counts."""
-        self._problems.setdefault(path, problem)
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.setdefault(path, problem)
 
     def refuse(self) -> None:
         """Raises FIELD_INVALID if anything is bad."""

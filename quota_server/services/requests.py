@@ -38,6 +38,7 @@ _SETTINGS: Final = (
     "override_policy",
     "max_offline",
 )
+MAX_STATES: Final = 16
 _MUTABLE: Final = (*_SETTINGS, "state")
 
 
@@ -182,8 +183,10 @@ def list_overrides(message: pb.ListOverridesRequest) -> tuple[str, str, list[Ove
         agent = fields.agent("agent", message.agent) if message.agent else ""
         states = [
             fields.one_of(f"states[{index}]", number, _OVERRIDE_STATES)
-            for index, number in enumerate(message.states)
+            for index, number in enumerate(message.states[:MAX_STATES])
         ]
+        if len(message.states) > MAX_STATES:
+            fields.bad("states", f"must be at most {MAX_STATES}")
         page = _page_of(fields, message, paging.OVERRIDES)
     return quota, agent, states, page
 

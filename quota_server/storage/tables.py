@@ -59,6 +59,7 @@ meta = Table(
     Column("id", BigInteger, nullable=False, autoincrement=False),
     *_integer("generation"),
     *_flag("recovering"),
+    *_text("key_fingerprint"),
     PrimaryKeyConstraint("id"),
 )
 

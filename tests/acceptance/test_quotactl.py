@@ -1,95 +1,17 @@
-"""`quota-server` and `quotactl` as processes: what they print for people and for programs, and how they end."""
+"""`quotactl` as a process: what it prints for people and for programs, and how it ends."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-READY = "quota-server ready address="
-QUOTACTL = (sys.executable, "-m", "quota_server.cli.quotactl")
-QUOTA_SERVER = (sys.executable, "-m", "quota_server.cli.server")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What came of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def run(*command: str, folder: Path, **variables: str) -> Ran:
-    dropped = ("COLUMNS", "FORCE_COLOR", "QUOTAFLEET_SERVER", "QUOTAFLEET_DATA_DIR")
-    environment = {key: value for key, value in os.environ.items() if key not in dropped} | variables
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "\x1b" not in done.stdout + done.stderr, "colours are for terminals"
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A controller on the data in `folder`, from ready to its drain; its address."""
-    command = [*QUOTA_SERVER, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--heartbeat", "0.2"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            address = (
-                next(line for line in process.stderr if line.startswith(READY)).strip().removeprefix(READY)
-            )
-            yield address
-            process.terminate()
-            process.communicate(timeout=30)
-            assert process.returncode == 0
-        finally:
-            process.kill()
-
-
-@contextmanager
-def running_agent(folder: Path, name: str, controller: str) -> Iterator[None]:
-    """`quota-agent run` with a credential that quotactl wrote."""
-    command = [*(sys.executable, "-m", "quota_agent.cli.main", "run"), "--controller", controller]
-    command += ["--credential", f"{name}.credential.json", "--data-dir", f"agent-{name}"]
-    command += ["--socket", f"{name}.sock"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            assert any("quota-agent ready" in line for line in process.stderr)
-            yield
-        finally:
-            process.terminate()
-            process.communicate(timeout=30)
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A folder in which quotactl is used, and the controller that it speaks to."""
-
-    folder: Path
-    address: str
-
-    def ctl(self, *arguments: str, ok: bool = True) -> Ran:
-        ran = run(*QUOTACTL, *arguments, folder=self.folder, QUOTAFLEET_SERVER=self.address)
-        assert not ok or ran.code == 0, ran.err
-        return ran
+from tests.shell_kit import QUOTACTL, Shell, lines, run, running_agent, serving
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +25,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def shell(shared: Shell, tmp_path: Path) -> Shell:
     """One controller for all tests, a folder for each: names of quotas and agents differ from test to test."""
     return Shell(tmp_path, shared.address)
-
-
-def lines(text: str) -> list[list[str]]:
-    return [line.split() for line in text.splitlines() if line.strip()]
 
 
 # --- quotas ----------------------------------------------------------------------------------------------------------
@@ -226,6 +144,10 @@ def test_a_credential_is_not_overwritten(shell: Shell) -> None:
     assert "epoch 2 begins" in settled.out
     second = json.loads(path.read_text())
     assert (first["epoch"], second["epoch"]) == ("1", "2")
+    assert (
+        "epoch 1 of agent 'site-b' is settled" in shell.ctl("agent", "settle", "site-b", "--epoch", "1").out
+    )
+    assert json.loads(path.read_text()) == second, "no new epoch began"
     assert first["token"] != second["token"]
     assert [each.name for each in shell.folder.iterdir() if each.name.startswith(".")] == []
 
@@ -313,27 +235,13 @@ def test_refusals_end_with_1(shell: Shell) -> None:
     assert machine.json["error"]["metadata"] == {"quota": "taken"}
 
 
-BAD_USAGE: list[tuple[tuple[str, ...], str]] = [
-    (("quota", "create", "q"), "--target"),
-    (("quota", "create", "q", "--target", "1.5"), "no decimal places"),
-    (("quota", "create", "q", "--target", "-1"), "no amount"),
-    (("quota", "create", "q", "--target", "1", "--start", "soon"), "RFC 3339"),
-    (("quota", "create", "q", "--target", "1", "--time-zone", "Mars/Base"), "time zone"),
-    (("quota", "create", "q", "--target", "1", "--max-offline", "long"), "length of time"),
-    (("quota", "create", "q", "--target", "1", "--policy", "random"), "--policy"),
-    (("quota", "update", "q"), "nothing to change"),
-    (("quota", "nonsense"), "nonsense"),
-    (("quota", "create", "Bad Name", "--target", "1"), "quota.name"),
-    (("agent", "add", "../evil"), "no name"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), BAD_USAGE)
-def test_bad_usage_ends_with_2(shell: Shell, arguments: tuple[str, ...], said: str) -> None:
-    """Also where only the controller knows that a field is bad; the field is named."""
-    refused = shell.ctl(*arguments, ok=False)
-    assert refused.code == 2
-    assert said in " ".join(refused.err.replace("│", " ").split())
+def test_a_bad_field_ends_with_2(shell: Shell) -> None:
+    """Only the controller knows that it is bad; it is named."""
+    refused = shell.ctl("quota", "create", "Bad Name", "--target", "1", ok=False)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: FIELD_INVALID: quota.name: must match")
+    machine = shell.ctl("--json", "quota", "create", "Bad Name", "--target", "1", ok=False)
+    assert [each["field"] for each in machine.json["error"]["fields"]] == ["quota.name"]
 
 
 def test_no_controller_ends_with_3(tmp_path: Path) -> None:
@@ -353,74 +261,3 @@ def test_the_codes_are_documented(tmp_path: Path) -> None:
     assert "0 done, 1 refused by the controller" in shown
     assert "2 bad usage" in shown
     assert "3 the controller cannot be reached" in shown
-
-
-# --- quota-server ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--listen", "0.0.0.0:7400"), "nothing on the wire is encrypted"),
-        (("--listen", "[::]:7400"), "nothing on the wire is encrypted"),
-        (("--listen", "example.org:7400"), "loopback"),
-        (("--listen", "7400"), "HOST:PORT"),
-        (("--heartbeat", "0"), "--heartbeat"),
-        (("--heartbeat", "nan"), ""),
-        (("--log-level", "loud"), "--log-level"),
-    ],
-)
-def test_the_server_refuses_what_is_not_safe(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    """Before it makes anything."""
-    refused = run(*QUOTA_SERVER, "serve", *arguments, folder=tmp_path)
-    assert refused.code == 2
-    assert said in " ".join(refused.err.replace("│", " ").split())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_data_folder_has_one_server(tmp_path: Path) -> None:
-    """The second one says so and leaves."""
-    with serving(tmp_path):
-        second = run(*QUOTA_SERVER, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0", folder=tmp_path)
-        assert second.code == 1
-        assert second.err.splitlines()[-1].startswith("error: ")
-        recover = run(*QUOTA_SERVER, "recover", "--data-dir", "data", "--yes", folder=tmp_path)
-        assert recover.code == 1
-
-
-def test_the_version_is_printed(tmp_path: Path) -> None:
-    """That of the package."""
-    assert run(*QUOTA_SERVER, "version", folder=tmp_path).out.strip() == "0.1.0"
-
-
-def test_a_restored_database_recovers(tmp_path: Path) -> None:
-    """Declared while the server is stopped, finished by an operator when everybody is heard or settled."""
-    with serving(tmp_path) as address:
-        shell = Shell(tmp_path, address)
-        shell.ctl("quota", "create", "q", "--target", "10")
-        shell.ctl("agent", "add", "a")
-        assert "not recovering" in shell.ctl("recovery", "status").out
-    nowhere = run(*QUOTA_SERVER, "recover", "--data-dir", "elsewhere", "--yes", folder=tmp_path)
-    assert (nowhere.code, (tmp_path / "elsewhere").exists()) == (2, False)
-    unsure = run(*QUOTA_SERVER, "recover", folder=tmp_path, QUOTAFLEET_DATA_DIR="data")
-    assert unsure.code == 2
-    assert "--yes" in unsure.err
-    declared = run(*QUOTA_SERVER, "recover", "--yes", folder=tmp_path, QUOTAFLEET_DATA_DIR="data")
-    assert declared.code == 0
-    assert "generation 1" in declared.out
-    assert "quotactl recovery finish --confirm" in declared.out
-    with serving(tmp_path) as address:
-        shell = Shell(tmp_path, address)
-        assert "recovering" in shell.ctl("quota", "list").out
-        assert "unknown while recovering" in shell.ctl("quota", "count", "q").out
-        assert ["a", "1", "0"] in lines(shell.ctl("recovery", "status").out)
-        assert "RECOVERY_STATE" in shell.ctl("recovery", "finish", "--confirm", ok=False).err
-        shell.ctl("agent", "settle", "a", "--force")
-        assert "every enrolment is heard or settled" in shell.ctl("recovery", "status").out
-        assert "1 quotas" in shell.ctl("recovery", "finish", "--confirm").out
-        assert shell.ctl("recovery", "status", "--json").json == {
-            "recovering": False,
-            "generation": "1",
-            "unheard": [],
-            "next_page_token": "",
-        }

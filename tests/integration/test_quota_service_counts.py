@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from quota_server.services import counts
 from quotafleet.v1 import agent_admin_service_pb2 as admin_pb
 from quotafleet.v1 import agent_link_service_pb2 as link_pb
 from quotafleet.v1 import quota_service_pb2 as pb
@@ -296,6 +297,24 @@ async def test_a_watch_sees_every_change(fleet: Fleet) -> None:
     last = await stream.read()
     assert isinstance(last, pb.WatchQuotaResponse)
     assert last.count.state == pb.QUOTA_STATE_CLOSED
+    stream.cancel()
+
+
+async def test_a_watch_sees_who_connects(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing is decided then; what has not changed is not sent again."""
+    monkeypatch.setattr(counts, "WATCH_LOOK_MS", 50)
+    await fleet.quota(target=100)
+    a = await fleet.agent("a")
+    await fleet.count()
+    stream = fleet.served.quotas.WatchQuota(pb.WatchQuotaRequest(quota="q"))
+    numbers: list[int] = []
+    while numbers[-1:] != [0]:
+        response = await stream.read()
+        assert isinstance(response, pb.WatchQuotaResponse)
+        numbers.append(response.count.connected_agents)
+        if numbers == [1]:
+            await a.cut()
+    assert numbers == [1, 0]
     stream.cancel()
 
 

@@ -201,4 +201,11 @@ async def test_every_round_is_in_the_history_with_who_was_reached(fleet: Fleet) 
         reached = {o.agent: o.outcome for o in rounds[action].reached}
         assert reached == {"here": pb.OUTCOME_APPLIED, "gone": pb.OUTCOME_PENDING_OFFLINE}
     assert rounds["set-target"].reason == "the story says so"
+    await fleet.served.agents.RetireAgent(admin_pb.RetireAgentRequest(agent="gone"))
+    reached = []
+    while not reached:  # nobody waits for these outcomes: they come when they are known
+        listed = await fleet.served.quotas.ListHistory(pb.ListHistoryRequest(quota="q"))
+        entry = next(entry for entry in listed.entries if entry.action == "retire-agent")
+        reached = [(o.agent, o.outcome) for o in entry.reached]
+    assert reached == [("here", pb.OUTCOME_APPLIED)]
     assert '"target": 120' in rounds["set-target"].after_json

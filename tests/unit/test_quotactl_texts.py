@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from quota_server.cli import amounts, credentials, times
+from quota_server.cli.quotactl import app
 from quotafleet.v1 import agent_admin_service_pb2 as pb
 
 
@@ -188,3 +190,38 @@ def test_a_folder_that_cannot_be_written_is_told_first(
     with pytest.raises(typer.Exit), credentials.credential_file(path, "a", force=False, as_json=False):
         pytest.fail("it went on")
     assert "cannot write" in capsys.readouterr().err
+
+
+# --- bad usage -------------------------------------------------------------------------------------------------------
+
+BAD_USAGE: list[tuple[tuple[str, ...], str]] = [
+    (("quota", "create", "q"), "--target"),
+    (("quota", "create", "q", "--target", "1.5"), "no decimal places"),
+    (("quota", "create", "q", "--target", "-1"), "no amount"),
+    (("quota", "create", "q", "--target", "1", "--start", "soon"), "RFC 3339"),
+    (("quota", "create", "q", "--target", "1", "--time-zone", "Mars/Base"), "time zone"),
+    (("quota", "create", "q", "--target", "1", "--max-offline", "long"), "length of time"),
+    (("quota", "create", "q", "--target", "1", "--policy", "random"), "--policy"),
+    (("quota", "update", "q"), "nothing to change"),
+    (("quota", "nonsense"), "nonsense"),
+    (("agent", "add", "../evil"), "no name"),
+    (("override", "list", "--state", "lost"), "--state"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_USAGE)
+def test_bad_usage_ends_with_2(arguments: tuple[str, ...], said: str) -> None:
+    """Before any controller is asked; it says what was wrong."""
+    ended = CliRunner().invoke(app, ["--server", "127.0.0.1:1", *arguments])
+    assert ended.exit_code == 2
+    assert said in " ".join(ended.output.replace("│", " ").split())
+
+
+def test_every_command_has_json_and_help() -> None:
+    """JSON works after the subcommand too; a docstring is the help."""
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            assert "as_json" in command.callback.__annotations__, command.callback
+            assert command.callback.__doc__

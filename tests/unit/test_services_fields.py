@@ -129,6 +129,7 @@ BAD: list[tuple[Any, Message, set[str]]] = [
         pb.ListOverridesRequest(quota="Q", agent="A", states=[1, 0, 7], page_size=1001),  # type: ignore[list-item]
         {"quota", "agent", "states[1]", "states[2]", "page_size"},
     ),
+    (requests.list_overrides, pb.ListOverridesRequest(states=[1] * 17), {"states"}),  # type: ignore[list-item]
     *[(requests.create_agent, admin_pb.CreateAgentRequest(name=name), {"name"}) for name in AGENT_NAMES],
     (requests.agent_name, admin_pb.GetAgentRequest(), {"agent"}),
     (requests.update_agent, admin_pb.UpdateAgentRequest(agent="a"), {"active"}),

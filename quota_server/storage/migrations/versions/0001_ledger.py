@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("recovering", sa.Boolean(), nullable=False),
+        sa.Column("key_fingerprint", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_meta"),
     )
     op.create_table(
