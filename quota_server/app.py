@@ -53,6 +53,10 @@ _SERVICES = (
 #: How long calls in flight may take to end when the server drains.
 _DRAIN_SECONDS = 5.0
 _HEALTH_SECONDS = 1.0
+#: For how many heartbeats a limit raised from the reserve is kept for whoever asked.
+_KEEP_HEARTBEATS = 12
+#: For how long a mutation's answer is remembered under its request_id; older ones are forgotten at a start.
+_ANSWERS_KEPT_MS = 30 * 24 * 3_600_000
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
@@ -148,8 +152,10 @@ async def serve(config: ServerConfig) -> None:
 
 async def declare_restored(config: ServerConfig) -> int:
     """Declares that the database was restored from a backup; the new generation (section 8 of the design)."""
+    if not config.database_file.exists():
+        raise ConfigInvalid(f"there is no database at {config.database_file}: put the backup there first")
     async with open_database(config.database_file) as database:
-        return await Recovery(SqlLedgerStore(database)).begin()
+        return await Recovery(SqlLedgerStore(database)).begin(SystemClock().wall_ms())
 
 
 def _load_key(config: ServerConfig) -> MasterKey:
@@ -172,8 +178,9 @@ async def _compose(
 ) -> tuple[Controller, grpc.aio.Server, _Services]:
     store, views, clock = SqlLedgerStore(database), SqlLedgerViews(database), SystemClock()
     await store.put_back_online_flags()
+    await store.forget_answers(clock.wall_ms() - _ANSWERS_KEPT_MS)
     administration = Administration(store, _new_id)
-    overrides = Overrides(store, _new_id, protect_ms=config.heartbeat_ms)
+    overrides = Overrides(store, _new_id, keep_ms=_KEEP_HEARTBEATS * config.heartbeat_ms)
     batches = LinkBatches(store, Marks(keys.mark_key), config.heartbeat_ms)
     fleet = Fleet(batches, administration, overrides, store, clock, config.heartbeat_ms)
     services = _Services(
@@ -208,7 +215,7 @@ async def _report_health(controller: Controller, health: health_aio.HealthServic
         if not controller.fleet.store_ok:
             with contextlib.suppress(StoreUnavailable):
                 await controller.store.probe()
-                controller.fleet.store_ok = True
+                controller.fleet.store_recovered()
         if serving is not controller.fleet.store_ok:
             serving = controller.fleet.store_ok
             await _set_health(health, serving=serving)

@@ -40,6 +40,7 @@ from quotafleet.link.messages import (
     Welcome,
 )
 from tests.ledger_kit import open_store
+from tests.memory_store import MemoryLedgerStore
 
 HEARTBEAT_MS = 5_000
 
@@ -55,7 +56,9 @@ class Part:
     released: int = 0
     held: int = 0
     sequence: int = 0
+    #: Totals beside the newest mark known to be shown, and beside the one held.
     marked: Totals = field(default_factory=Totals)
+    marking: Totals = field(default_factory=Totals)
     open_requests: tuple[OpenRequest, ...] = ()
     override_consumed: int = 0
 
@@ -158,9 +161,11 @@ class Site:
                 self.dial = max(self.dial, last)
 
     def store_mark(self, mark: bytes) -> None:
+        if mark == self.mark:
+            return
         self.mark = mark
         for part in self.parts.values():
-            part.marked = part.totals
+            part.marked, part.marking = part.marking, part.totals
 
     # --- exchanges ---------------------------------------------------------------------------------------------------
 
@@ -326,3 +331,8 @@ async def open_ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     """A ledger on a real database in `tmp_path`."""
     async with open_store(tmp_path) as (store, _):
         yield Ledger(store)
+
+
+def memory_ledger() -> Ledger:
+    """A ledger on a store in memory."""
+    return Ledger(MemoryLedgerStore())

@@ -153,6 +153,8 @@ class MemoryTransaction:
         tables.charged_copies.update(book.new_charged_copies)
         tables.answers.update(self._answers)
         tables.history.extend(book.notes)
+        if book.recovery_note is not None:
+            tables.history.extend(replace(book.recovery_note, quota_uid=uid) for uid in sorted(tables.quotas))
 
     def _pairs(self) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
         names = ("quotas", "agents", "epochs", "assignments", "allocations", "overrides")

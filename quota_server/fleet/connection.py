@@ -14,6 +14,8 @@ class Connection:
     def __init__(self, session: AgentSession) -> None:
         self.session = session
         self.wake = asyncio.Event()
+        #: The ledger has accepted its hello, so that it has to learn of its end.
+        self.welcomed = False
 
     def ask(self, request: ReportRequest) -> None:
         """Asks the agent to report now."""

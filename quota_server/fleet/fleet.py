@@ -13,6 +13,7 @@ from quota_server.errors import LedgerRefusal, StoreUnavailable
 from quota_server.fleet.connection import Connection
 from quota_server.fleet.fanout import AgentOutcome
 from quota_server.fleet.pauses import Pauses
+from quota_server.fleet.protocol import Phase
 from quota_server.fleet.rounds import Outcomes, Rounds
 from quota_server.ledger.calls import Change
 from quota_server.ledger.effects import Effects, Participant
@@ -86,6 +87,7 @@ class Fleet:
         self._step = asyncio.Lock()
         self._rounds = Rounds(self._connections, outcomes, clock)
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._unsaved: list[GoneEvent] = []
         self._over = False
         #: Set while the store takes changes.
         self.store_ok = True
@@ -109,14 +111,11 @@ class Fleet:
         await self._submit(connection, event)
 
     async def closed(self, connection: Connection) -> None:
-        """The stream has ended."""
-        session = connection.session
-        agent = session.agent
-        session.supersede()
-        if agent is not None and self._connections.get(agent) is connection:
-            del self._connections[agent]
-            self._rounds.gone(agent)
-            await self._submit(None, GoneEvent(agent, session.dial))
+        """The stream has ended. If the ledger is still deciding on its hello, it learns of the end right after."""
+        connection.session.supersede()
+        self._forget(connection)
+        if connection.welcomed:
+            await self._submit(None, self._end_of(connection))
 
     async def _submit(self, connection: Connection | None, event: LinkEvent) -> None:
         if self._over:
@@ -198,6 +197,13 @@ class Fleet:
             self.store_ok = False
             raise
 
+    def store_recovered(self) -> None:
+        """The store takes changes: what it did not take before is said again."""
+        self.store_ok = True
+        unsaved, self._unsaved = self._unsaved, []
+        for event in unsaved:
+            self._leave_for_later(event)
+
     # --- work --------------------------------------------------------------------------------------------------------
 
     async def _handle_events(self) -> None:
@@ -219,6 +225,8 @@ class Fleet:
             self.store_ok = False
             _log.error("the database does not take changes: %s", refusal.message)
             self._refuse(batch, refusal)
+            # An agent that is gone stays gone: that is said again when the database takes changes.
+            self._unsaved += [waiting.event for waiting in batch if isinstance(waiting.event, GoneEvent)]
         except Exception:
             if len(batch) > 1:  # one bad event must not take the others with it
                 for waiting in batch:
@@ -227,7 +235,7 @@ class Fleet:
             _log.exception("a link event was refused by the ledger")
             self._refuse(batch, LedgerRefusal("STORE_UNAVAILABLE", "the ledger refused this message"))
         else:
-            self.store_ok = True
+            self.store_recovered()
             for waiting, reply in zip(batch, result.replies, strict=True):
                 self._reply(waiting, reply)
             self.dispatch(result.effects)
@@ -238,16 +246,42 @@ class Fleet:
         if connection is None:
             return
         if reply.welcome and isinstance(event, HelloEvent):
-            older = self._connections.get(event.agent)
-            self._connections[event.agent] = connection
-            if older is not None and older is not connection:
-                older.session.supersede()
-                older.wake.set()
-            self._rounds.welcomed(event.agent, connection)
+            connection.welcomed = True
+            if connection.session.ending is None:
+                self._register(event.agent, connection)
+            else:  # its stream broke while the ledger decided
+                self._leave_for_later(self._end_of(connection))
         connection.session.replied(reply, self._clock.monotonic_ms())
         connection.wake.set()
+        if connection.session.phase in (Phase.FENCING, Phase.OVER):
+            self._forget(connection)
         if isinstance(event, ReportEvent) and not reply.superseded and reply.refusal is None:
             self._rounds.answered(event.agent, event.report.answers)
+
+    def _register(self, agent: AgentKey, connection: Connection) -> None:
+        older = self._connections.get(agent)
+        self._connections[agent] = connection
+        if older is not None:
+            older.session.supersede()
+            older.wake.set()
+        self._rounds.welcomed(agent, connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """Nothing is sent on this stream any more, and nobody waits for it."""
+        agent = connection.session.agent
+        if agent is not None and self._connections.get(agent) is connection:
+            del self._connections[agent]
+            self._rounds.gone(agent)
+
+    @staticmethod
+    def _end_of(connection: Connection) -> GoneEvent:
+        assert connection.session.agent is not None, "a welcome answers a hello"
+        return GoneEvent(connection.session.agent, connection.session.dial)
+
+    def _leave_for_later(self, event: LinkEvent) -> None:
+        """Queues an event that nobody waits for."""
+        self._queue.append(_Waiting(None, event, asyncio.get_running_loop().create_future()))
+        self._queued.set()
 
     def _refuse(self, batch: list[_Waiting], refusal: LedgerRefusal) -> None:
         for waiting in batch:
@@ -263,12 +297,21 @@ class Fleet:
                     asks += [(agent, ask) for ask in hello.asks]
                 case ReportEvent(agent=agent, report=report) if self.is_connected(agent):
                     asks += [(agent, ask) for ask in report.asks]
-        if not asks:
-            return
+        if asks:
+            await self._answer(asks)
+
+    async def _answer(self, asks: list[tuple[AgentKey, OverrideAsk]]) -> None:
         try:
             answers, effects = await self._asks.answer_asks(asks, self._clock.wall_ms())
         except StoreUnavailable:
             return  # they are asked again
+        except Exception:
+            if len(asks) > 1:  # one bad ask must not take the others with it
+                for ask in asks:
+                    await self._answer([ask])
+                return
+            _log.exception("an ask for an override could not be answered")
+            return
         effects.overrides.update(answers)
         self.dispatch(effects)
 

@@ -54,6 +54,8 @@ class Book:
         self.touched: set[str] = set()
         self.meta_changed = False
         self.everything_recovers = False
+        #: For the history of every quota, without its uid.
+        self.recovery_note: Note | None = None
         self._dirty: dict[tuple[type, object], Record] = {}
         self._by_agent: dict[AgentKey, set[AllocationKey]] = {}
         self._by_quota: dict[str, set[AllocationKey]] = {}
@@ -98,10 +100,12 @@ class Book:
         self.new_charged_copies.append((agent, store_id))
         return True
 
-    def begin_recovery(self) -> None:
+    def begin_recovery(self, time_ms: int, reason: str) -> None:
         """A new generation begins and every quota recovers, also those that this book does not hold (section 8)."""
         self.meta = replace(self.meta, generation=self.meta.generation + 1, recovering=True)
         self.meta_changed = self.everything_recovers = True
+        generation = {"generation": self.meta.generation, "recovering": True}
+        self.recovery_note = Note("", time_ms, "controller", "begin-recovery", reason, {}, generation)
         for uid, quota in self.quotas.items():
             self.quotas[uid] = replace(quota, recovering=True)
             self._mark_dirty(self.quotas[uid])

@@ -78,7 +78,7 @@ def participants_of(book: Book, quota_uid: str) -> tuple[Participant, ...]:
             name=book.agents[allocation.agent_uid].name,
             needed=allocation.revision,
             acknowledged=allocation.acknowledged,
-            fenced=book.epochs[allocation.key.agent].ended,
+            fenced=book.epochs[allocation.key.agent].fenced or book.epochs[allocation.key.agent].ended,
             wanted=allocation.wanted,
             exposure=allocation.exposure,
         )

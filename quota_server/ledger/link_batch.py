@@ -39,10 +39,12 @@ class LinkBatches:
             await _load(transaction, batch)
             events = LinkEvents(book, self._marks, now_ms)
             replies = [events.handle(event) for event in batch]
-            if events.freed:
-                await transaction.load_short_allocations(events.freed)
+            # While E is above the target no limit grows, so there is nobody to look for.
+            fundable = {uid for uid in events.freed if not book.quotas[uid].overcommitted}
+            if fundable:
+                await transaction.load_short_allocations(fundable)
             self._top_up(book, events, now_ms)
-            for quota_uid in sorted(events.freed):
+            for quota_uid in sorted(fundable):
                 sharing.fund(book, quota_uid)
             welcomed = self._welcome(book, batch, replies, now_ms)
             effects = effects_of(book, except_for=welcomed)
@@ -119,7 +121,9 @@ async def _load(transaction: Transaction, batch: Sequence[LinkEvent]) -> None:
             case ReportEvent(agent=agent, report=report):
                 allocations |= {AllocationKey(s.quota_uid, *agent) for s in report.standings}
                 override_ids |= {standing.override_id for standing in report.overrides}
-            case FenceAckEvent(ack=ack):
+            case FenceAckEvent(agent=agent, ack=ack):
+                allocations |= {AllocationKey(s.quota_uid, *agent) for s in ack.standings}
+                quotas |= {standing.quota_uid for standing in ack.standings}
                 override_ids |= {standing.override_id for standing in ack.overrides}
     if quotas:
         await transaction.load_quotas(quotas)

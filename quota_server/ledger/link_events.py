@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
-from quota_server.errors import LedgerRefusal, agent_unknown, field_invalid
+from quota_server.errors import agent_unknown, field_invalid
 from quota_server.ledger import escrow
 from quota_server.ledger.book import Book
+from quota_server.ledger.claims import refuse_finals, refuse_standings
 from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.marks import MarkForged, Marks
 from quota_server.ledger.model import (
@@ -21,12 +23,10 @@ from quota_server.ledger.model import (
     Override,
 )
 from quotafleet.link.messages import (
-    MAX_UNITS,
     Fence,
     FenceAck,
     FenceDone,
     FenceKind,
-    FinalStanding,
     Hello,
     OverrideStanding,
     OverrideState,
@@ -77,9 +77,9 @@ class LinkEvents:
             return Reply(refusal=agent_unknown(f"{agent.agent_uid} epoch {agent.epoch}"))
         if hello.dial <= epoch.last_dial:
             return Reply((StaleHello(epoch.last_dial),))
-        if refusal := _refuse_standings(hello.standings):
+        if refusal := refuse_standings(hello.standings):
             return Reply(refusal=refusal)
-        epoch = replace(epoch, last_dial=hello.dial, online=False, contact_ms=self._now_ms)
+        epoch = replace(epoch, last_dial=hello.dial, online=False, fenced=False, contact_ms=self._now_ms)
         self._book.decide(epoch)
         try:
             mark = self._marks.decode(agent, hello.mark)
@@ -102,6 +102,7 @@ class LinkEvents:
         if mark is not None and mark not in self._book.fenced_marks.get(epoch.key, ()):
             self._book.fence_mark(epoch.key, mark)
             self._note_all(epoch.key, "fenced", why, {"mark": mark.number})
+        self._book.decide(replace(self._book.epochs[epoch.key], online=False, fenced=True))
         _log.warning("store fenced as a copy: agent_uid=%s epoch=%d: %s", epoch.agent_uid, epoch.epoch, why)
         return Reply((Fence(FenceKind.COPY),))
 
@@ -112,9 +113,12 @@ class LinkEvents:
             standing = said.get(allocation.quota_uid)
             totals = standing.totals if standing else Totals()
             revision = standing.revision if standing else Revision()
+            sequence = standing.sequence if standing else 0
             if escrow.is_fork(allocation, totals, hello.dial):
                 return True
-            if revision < allocation.acknowledged and not allocation.settled:
+            if allocation.settled or hello.dial <= allocation.dial:
+                continue
+            if revision < allocation.acknowledged or sequence < allocation.sequence:
                 return True
         return False
 
@@ -123,7 +127,7 @@ class LinkEvents:
         if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
             return  # its first hello since: being ahead is no news
         if ahead or any(self._is_ahead(epoch.key, standing) for standing in hello.standings):
-            self._book.begin_recovery()
+            self._book.begin_recovery(self._now_ms, "a store is ahead of this database")
             _log.error(
                 "a store is ahead of this database, which must have been put back: every quota recovers now; "
                 "see quotactl recovery status"
@@ -162,12 +166,13 @@ class LinkEvents:
         if adopting:
             self._renew(epoch)
         self._override_standings(epoch.key, hello.overrides)
-        self.freed |= {a.quota_uid for a in self._book.allocations_of_agent(epoch.key) if a.short}
-        self.stale |= {
-            a.quota_uid
-            for a in self._book.allocations_of_agent(epoch.key)
-            if self._book.quotas[a.quota_uid].overcommitted
-        }
+        for allocation in self._book.allocations_of_agent(epoch.key):
+            quota = self._book.quotas[allocation.quota_uid]
+            if allocation.short:
+                self.freed.add(quota.uid)
+            # What was shared out while it was away took its exposure for granted; that may be less now.
+            if quota.overcommitted or allocation.wanted - allocation.exposure > quota.target - quota.escrowed:
+                self.stale.add(quota.uid)
         self._heard(epoch.key)
 
     def _adopt(self, epoch: Epoch, standing: Standing, dial: int) -> None:
@@ -176,9 +181,7 @@ class LinkEvents:
             _log.error("agent_uid=%s holds a quota that is not here: %s", epoch.agent_uid, standing.quota_uid)
             return
         key = AllocationKey(standing.quota_uid, *epoch.key)
-        if (key.quota_uid, key.agent_uid) not in self._book.assignments:
-            self._book.decide(Assignment(key.quota_uid, key.agent_uid, assigned=False))
-        before = self._book.allocations.get(key) or Allocation(*key)
+        before = self._known(key)
         if before.settled:
             return
         adopted = escrow.adopt(before, standing, dial, self._now_ms)
@@ -203,10 +206,9 @@ class LinkEvents:
             return Reply((Fence(FenceKind.ENDED),))
         if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
             return Reply(superseded=True)  # it says hello again, and is adopted
-        if refusal := _refuse_standings(report.standings):
+        if refusal := refuse_standings(report.standings):
             return Reply(refusal=refusal)
         if self._report_is_fork(agent, dial, report):
-            self._book.decide(replace(epoch, online=False))
             return self._fence(epoch, self._presented(epoch, report), "its totals went back")
         fresh = None
         epoch = replace(epoch, contact_ms=self._now_ms)
@@ -256,14 +258,14 @@ class LinkEvents:
         epoch = self._book.epochs.get(agent)
         if epoch is None or epoch.last_dial != dial:
             return Reply(superseded=True)
-        if refusal := _refuse_finals(ack.standings):
+        if refusal := refuse_finals(ack.standings):
             return Reply(refusal=refusal)
-        if ack.kind is FenceKind.COPY:
-            self._charge_copy(agent, ack)
-        elif epoch.ended:
-            self._finalise(epoch, ack)
-        else:
+        if ack.kind is FenceKind.ENDED and not epoch.ended:
             return Reply(refusal=field_invalid("fence_ack.kind", "this epoch has not ended"))
+        if ack.kind is FenceKind.COPY or (epoch.final and ack.store_id != epoch.store_id):
+            self._charge_copy(agent, ack)  # also a second store of an epoch whose totals are in
+        else:
+            self._finalise(epoch, ack)
         return Reply((FenceDone(),))
 
     def _charge_copy(self, agent: AgentKey, ack: FenceAck) -> None:
@@ -271,23 +273,26 @@ class LinkEvents:
             return
         for final in ack.standings:
             key = AllocationKey(final.quota_uid, *agent)
-            before = self._book.allocations.get(key)
             spent = final.totals.count + final.totals.overridden
             spent -= final.marked.count + final.marked.overridden
-            if before is None or spent <= 0:
+            if spent <= 0 or final.quota_uid not in self._book.quotas:
                 continue
-            self._book.note_fact(escrow.charge_copy(before, spent))
+            self._book.note_fact(escrow.charge_copy(self._known(key), spent))
+            self.stale.add(key.quota_uid)
             self._note(key, "overage", "a copied store spent this", {"overage": spent})
 
     def _finalise(self, epoch: Epoch, ack: FenceAck) -> None:
-        said = {final.quota_uid: final for final in ack.standings}
-        for before in self._book.allocations_of_agent(epoch.key):
-            if before.final:
-                continue
-            after = escrow.finalise(before, said.get(before.quota_uid), self._now_ms)
+        if epoch.final:
+            return  # said again
+        said = {final.quota_uid: final for final in ack.standings if final.quota_uid in self._book.quotas}
+        held = {allocation.quota_uid for allocation in self._book.allocations_of_agent(epoch.key)}
+        for quota_uid in sorted(held | said.keys()):
+            before = self._known(AllocationKey(quota_uid, *epoch.key))
+            after = escrow.finalise(before, said.get(quota_uid), self._now_ms)
             reserved = before.charge if before.settled else before.exposure
             self._note_overage(after, reserved, after.charge)
-            self.freed.add(before.quota_uid)
+            self.freed.add(quota_uid)
+            self.stale.add(quota_uid)
             self._note(after.key, "final", "its store turned up", {"charge": after.charge})
         self._override_standings(epoch.key, ack.overrides)
         named = {standing.override_id for standing in ack.overrides}
@@ -295,6 +300,12 @@ class LinkEvents:
             if override.agent == epoch.key and override.override_id not in named:
                 self._close_unheard(override)
         self._book.decide(replace(epoch, settled=True, final=True, store_id=ack.store_id))
+
+    def _known(self, key: AllocationKey) -> Allocation:
+        """The allocation; one that the ledger does not remember, for it was put back, begins empty."""
+        if (key.quota_uid, key.agent_uid) not in self._book.assignments:
+            self._book.decide(Assignment(key.quota_uid, key.agent_uid, assigned=False))
+        return self._book.allocations.get(key) or Allocation(*key)
 
     def _close_unheard(self, override: Override) -> None:
         """The final word of a store does not name it: it was never delivered, and never will be."""
@@ -322,10 +333,16 @@ class LinkEvents:
                 continue
             if standing.state is OverrideState.USED:
                 spent = min(standing.spent, override.amount)
-                used = replace(override, state=OverrideState.USED, spent=spent, at_risk=False)
-                self._book.note_fact(used)
-            elif standing.state is OverrideState.DEAD:
-                self._book.note_fact(replace(override, state=OverrideState.DEAD, at_risk=False))
+                self._close(replace(override, state=OverrideState.USED, spent=spent, at_risk=False))
+            elif standing.state is OverrideState.DEAD and override.state is not OverrideState.DEAD:
+                self._close(replace(override, state=OverrideState.DEAD, at_risk=False))
+
+    def _close(self, override: Override) -> None:
+        """Puts what its agent durably says of an override."""
+        self._book.note_fact(override)
+        what = {"override_id": override.override_id, "spent": override.spent}
+        key = AllocationKey(override.quota_uid, *override.agent)
+        self._note(key, f"override-{override.state.value.lower()}", override.decision_reason, what)
 
     def _adopt_override(self, agent: AgentKey, standing: OverrideStanding) -> Override | None:
         """An override that was approved after the backup was made: what was spent of it counts."""
@@ -363,34 +380,11 @@ class LinkEvents:
             over = 0 if quota.recovering else min(over, after.used)
         self._book.note_fact(replace(after, overage=after.overage + over))
 
-    def _note(self, key: AllocationKey, action: str, reason: str, after: dict[str, int]) -> None:
+    def _note(self, key: AllocationKey, action: str, reason: str, after: dict[str, Any]) -> None:
         agent = self._book.agents[key.agent_uid].name
-        numbers: dict[str, object] = {"agent": agent, "epoch": key.epoch, **after}
+        numbers = {"agent": agent, "epoch": key.epoch, **after}
         self._book.note(Note(key.quota_uid, self._now_ms, f"agent {agent}", action, reason, {}, numbers))
 
     def _note_all(self, agent: AgentKey, action: str, reason: str, after: dict[str, int]) -> None:
         for allocation in self._book.allocations_of_agent(agent):
             self._note(allocation.key, action, reason, after)
-
-
-def _refuse_standings(standings: tuple[Standing, ...]) -> LedgerRefusal | None:
-    """A store that says it is past its own limit is broken; nothing it says is taken (S1)."""
-    for index, standing in enumerate(standings):
-        if standing.totals.count < 0 or standing.held < 0:
-            return field_invalid(f"standings[{index}].totals", "more was released than consumed")
-        if standing.used > standing.limit:
-            return field_invalid(f"standings[{index}].limit", "count + held is above the limit")
-        if not 0 <= standing.totals.overridden <= MAX_UNITS:
-            return field_invalid(f"standings[{index}].totals", "more is overridden than there can be")
-    return None
-
-
-def _refuse_finals(finals: tuple[FinalStanding, ...]) -> LedgerRefusal | None:
-    """Final totals become charges as they are: they have to be possible."""
-    for index, final in enumerate(finals):
-        for totals in (final.totals, final.marked):
-            if not (0 <= totals.count <= MAX_UNITS and 0 <= totals.overridden <= MAX_UNITS):
-                return field_invalid(
-                    f"fence_ack.standings[{index}].totals", "more is counted than there can be"
-                )
-    return None

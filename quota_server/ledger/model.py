@@ -163,6 +163,8 @@ class Epoch:
     shown: Mark = Mark()
     offered: Mark = Mark()
     store_id: str = ""
+    #: The store that dialled last is fenced as a copy, and no other has been welcomed since.
+    fenced: bool = False
     #: It has ended: its store is fenced when it says hello.
     ended: bool = False
     #: Its exposures were replaced by charges.
@@ -224,6 +226,8 @@ class Allocation:
     wanted_more: int = 0
     #: Until when a top-up is not taken back while there is demand.
     protected_until_ms: int = 0
+    #: Until when a limit raised from the reserve is not taken back, demand or not.
+    kept_until_ms: int = 0
     #: Settled: what it counts for; the exposure is gone then.
     charge: int = 0
     at_risk: int = 0

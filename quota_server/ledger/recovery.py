@@ -16,10 +16,10 @@ class Recovery:
     def __init__(self, store: LedgerStore) -> None:
         self._store = store
 
-    async def begin(self) -> int:
+    async def begin(self, now_ms: int) -> int:
         """Declares that this database was restored; the new generation. Until it is finished no limit grows."""
         async with self._store.transaction() as transaction:
-            transaction.book.begin_recovery()
+            transaction.book.begin_recovery(now_ms, "the database was declared restored")
             generation = transaction.book.meta.generation
         return generation
 

@@ -113,7 +113,8 @@ def _member(book: Book, allocation: Allocation, now_ms: int) -> Member:
     assignment: Assignment = book.assignments[allocation.quota_uid, allocation.agent_uid]
     reachable = book.epochs[allocation.key.agent].online
     floor = allocation.used if reachable else allocation.exposure
-    if reachable and allocation.demands and now_ms < allocation.protected_until_ms:
+    protected = allocation.demands and now_ms < allocation.protected_until_ms
+    if reachable and (protected or now_ms < allocation.kept_until_ms):
         floor = max(floor, allocation.offered)
     return Member(
         name=book.agents[allocation.agent_uid].name,

@@ -34,13 +34,13 @@ class Decided:
 class Overrides:
     """The use cases on overrides. Each raises LedgerRefusal and then has changed nothing.
 
-    `protect_ms` is for how long a limit that was raised from the reserve is not taken back.
+    `keep_ms` is for how long a limit that was raised from the reserve is not taken back.
     """
 
-    def __init__(self, store: LedgerStore, new_id: Callable[[], str], protect_ms: int) -> None:
+    def __init__(self, store: LedgerStore, new_id: Callable[[], str], keep_ms: int) -> None:
         self._store = store
         self._new_id = new_id
-        self._protect_ms = protect_ms
+        self._keep_ms = keep_ms
 
     async def request(self, call: Call, quota_name: str, agent_name: str, amount: int) -> Decided:
         """Asks on an agent's behalf; the quota's policy answers."""
@@ -74,16 +74,17 @@ class Overrides:
         return answers, effects
 
     async def decide(self, call: Call, override_id: str, approve: bool) -> Decided:
-        """Approves or denies a pending override. Raises OVERRIDE_UNKNOWN, OVERRIDE_DECIDED, AGENT_FENCED."""
+        """Approves or denies a pending override.
+
+        Raises OVERRIDE_UNKNOWN, OVERRIDE_DECIDED, or the reason why nobody could spend it.
+        """
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
             override = await _find(transaction, override_id)
             if override.state is not OverrideState.PENDING:
                 raise _decided_already(override)
-            if approve and transaction.book.epochs[override.agent].ended:
-                raise LedgerRefusal(
-                    "AGENT_FENCED", "the enrolment that asked has ended; nobody can spend this"
-                )
+            if approve:
+                await _check_spendable(transaction, override)
             state = OverrideState.APPROVED if approve else OverrideState.DENIED
             after = replace(
                 override,
@@ -176,8 +177,12 @@ class Overrides:
         free = quota.target - quota.escrowed - aside_for_others
         if quota.recovering or needed > free or (maximum is not None and limit > maximum):
             return False
-        sharing.raise_limit(book, allocation, limit, now_ms + self._protect_ms)
-        return book.allocations[key].offered == limit
+        kept_until_ms = now_ms + self._keep_ms
+        grown = sharing.raise_limit(book, allocation, limit, kept_until_ms)
+        if grown.offered != limit:
+            return False
+        book.decide(replace(grown, kept_until_ms=kept_until_ms))
+        return True
 
     def _change(self, transaction: Transaction, call: Call, before: Override, after: Override) -> Decided:
         book = transaction.book
@@ -205,6 +210,20 @@ async def _find(transaction: Transaction, override_id: str) -> Override:
         )
     await transaction.load_epochs([override.agent])
     return override
+
+
+async def _check_spendable(transaction: Transaction, override: Override) -> None:
+    """An approval counts from now on, so somebody has to be able to spend it."""
+    key = AllocationKey(override.quota_uid, *override.agent)
+    await transaction.load_allocations([key])
+    book = transaction.book
+    quota, agent = book.quotas[override.quota_uid], book.agents[override.agent_uid]
+    if book.epochs[override.agent].ended:
+        raise LedgerRefusal("AGENT_FENCED", "the enrolment that asked has ended; nobody can spend this")
+    if quota.state is QuotaState.CLOSED:
+        raise LedgerRefusal("QUOTA_CLOSED", f"quota {quota.name!r} is closed", metadata={"quota": quota.name})
+    if key not in book.allocations or not book.is_member(book.allocations[key]):
+        raise not_assigned(quota.name, agent.name)
 
 
 def _decided(transaction: Transaction, override: Override) -> Decided:

@@ -26,9 +26,11 @@ _log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]
 
-#: Each write of a stream is woken at least this often per heartbeat, to say again what was not acknowledged.
+#: Each stream is looked after so often per heartbeat.
 _TICKS_PER_HEARTBEAT = 4
+#: How long an agent without a valid token may take to say hello, and a held up one to take the last words.
 _HEAR_OUT_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 2.0
 
 
 class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
@@ -40,6 +42,7 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._streams: set[Connection] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def Connect(  # type: ignore[override]
@@ -59,18 +62,23 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
         self._streams.add(connection)
         read = asyncio.create_task(self._read(agent, request_iterator, connection), name="link: read")
         write = asyncio.create_task(self._write(connection, context), name="link: write")
+        tick = asyncio.create_task(self._tick(connection), name="link: tick")
         try:
-            await asyncio.wait((read, write), return_when=asyncio.FIRST_COMPLETED)
-            if read.done() and not write.done():  # what was decided on the last message is still said
+            await asyncio.wait((read, write, tick), return_when=asyncio.FIRST_COMPLETED)
+            if not write.done():  # what was decided on the last message is still said, if the agent takes it
                 connection.session.supersede()
                 connection.wake.set()
-                await write
+                await asyncio.wait((write,), timeout=_LAST_WORDS_SECONDS)
         finally:
-            read.cancel()
-            write.cancel()
+            for task in (read, write, tick):
+                task.cancel()
             self._streams.discard(connection)
-            # Whatever became of the stream, the ledger learns that it is gone.
-            await asyncio.shield(self._fleet.closed(connection))
+            # Whatever becomes of this call, the ledger learns that the stream is gone.
+            gone = asyncio.create_task(self._fleet.closed(connection), name="link: gone")
+            self._endings.add(gone)
+            gone.add_done_callback(self._endings.discard)
+            await asyncio.gather(read, write, tick, return_exceptions=True)
+            await asyncio.shield(gone)
         await self._finish(connection, read, context)
 
     async def _hear_out(self, requests: AsyncIterator[pb.ConnectRequest]) -> None:
@@ -106,19 +114,20 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
 
     async def _write(self, connection: Connection, context: Context) -> None:
         session = connection.session
-        pause_seconds = self._heartbeat_ms / 1000 / _TICKS_PER_HEARTBEAT
         while True:
             connection.wake.clear()
-            session.tick(self._clock.monotonic_ms())
             for message in session.outgoing(self._clock.monotonic_ms()):
                 await context.write(wire.to_response(message))
             if session.ending is not None:
                 return
-            try:
-                async with asyncio.timeout(pause_seconds):
-                    await connection.wake.wait()
-            except TimeoutError:
-                continue
+            await connection.wake.wait()
+
+    async def _tick(self, connection: Connection) -> None:
+        """Says again what was not acknowledged, and ends a silent stream, also one whose writes are held up."""
+        while connection.session.ending is None:
+            await asyncio.sleep(self._heartbeat_ms / 1000 / _TICKS_PER_HEARTBEAT)
+            connection.session.tick(self._clock.monotonic_ms())
+            connection.wake.set()
 
     async def _finish(self, connection: Connection, read: asyncio.Task[None], context: Context) -> None:
         """Ends the call with the status that it deserves."""

@@ -191,7 +191,7 @@ def agent(value: Agent, epoch: Epoch, parts: Iterable[tuple[Assignment, Quota]] 
         retired=value.retired,
         connected=epoch.online,
         last_contact_time=_moment(epoch.contact_ms),
-        fenced=epoch.ended,
+        fenced=epoch.fenced or epoch.ended,
         create_time=timestamp(value.create_ms),
         assignments=[assignment(part, whole.name, value.name) for part, whole in parts if part.assigned],
     )

@@ -117,7 +117,7 @@ def _participant(view: AllocationView) -> Participant:
         name=view.agent.name,
         needed=_UNANSWERED,
         acknowledged=Revision(),
-        fenced=view.epoch.ended,
+        fenced=view.epoch.fenced or view.epoch.ended,
         wanted=allocation.wanted,
         exposure=allocation.exposure,
     )

@@ -128,6 +128,12 @@ class SqlLedgerStore:
                 _execute, update(history).where(named).values(reached=encode_json(list(reached)))
             )
 
+    async def forget_answers(self, before_ms: int) -> None:
+        """Forgets what was answered to mutations before a time: a repeat of one is a new request then."""
+        old = answers.c.create_ms < before_ms
+        async with self._database.writing() as connected:
+            await connected.run(_execute, delete(answers).where(old))
+
     async def replace_answer(self, request_id: str, answer: bytes) -> None:
         named = answers.c.request_id == request_id
         async with self._database.writing() as connected:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, update
+from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
@@ -45,7 +46,11 @@ def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) 
     if book.everything_recovers:
         # After the records: it holds for quotas that the book has never seen, and for those that came in late.
         connection.execute(update(tables.quotas).values(recovering=True))
-    _append(connection, tables.history, [{**NOTES.write(note), "reached": "[]"} for note in book.notes])
+    notes = list(book.notes)
+    if book.recovery_note is not None:
+        uids = connection.execute(select(tables.quotas.c.uid).order_by(tables.quotas.c.uid)).scalars()
+        notes += [replace(book.recovery_note, quota_uid=uid) for uid in uids]
+    _append(connection, tables.history, [{**NOTES.write(note), "reached": "[]"} for note in notes])
     _append(
         connection,
         tables.fenced_marks,

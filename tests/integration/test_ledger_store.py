@@ -174,7 +174,7 @@ async def test_a_quotas_sums_are_stored_with_what_they_sum_up(fleet: LedgerStore
 async def test_the_database_row_is_there_from_the_start_and_kept(store: LedgerStore) -> None:
     async with store.transaction() as transaction:
         assert transaction.book.meta == Meta()
-        transaction.book.begin_recovery()
+        transaction.book.begin_recovery(1, "restored")
     async with store.transaction() as transaction:
         assert transaction.book.meta == Meta(generation=1, recovering=True)
         transaction.book.end_recovery()
@@ -196,7 +196,7 @@ async def test_an_exception_takes_everything_back(fleet: LedgerStore) -> None:
         async with fleet.transaction() as transaction:
             await transaction.load_quotas(["q-one"])
             transaction.book.decide(replace(transaction.book.quotas["q-one"], target=2000))
-            transaction.book.begin_recovery()
+            transaction.book.begin_recovery(1, "restored")
             raise LookupError
 
     with pytest.raises(LookupError):

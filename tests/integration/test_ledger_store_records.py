@@ -23,6 +23,8 @@ from quota_server.ledger.model import (
     QuotaState,
 )
 from quota_server.ledger.store import LedgerStore, RecordedAnswer
+from quota_server.storage.database import open_database
+from quota_server.storage.ledger_store import SqlLedgerStore
 from quotafleet.link.messages import OverrideState, Totals
 from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_either, open_store
 
@@ -134,7 +136,7 @@ async def test_an_agent_is_found_by_enrolled_name_or_by_uid(store: LedgerStore) 
 async def test_recovery_takes_in_every_quota_also_those_that_the_book_never_saw(store: LedgerStore) -> None:
     async with store.transaction() as transaction:
         await transaction.load_quotas(["q-one"])
-        transaction.book.begin_recovery()
+        transaction.book.begin_recovery(1, "restored")
         await transaction.load_quotas(["q-two"])
         assert transaction.book.quotas["q-two"].recovering, "one that comes in later recovers as well"
         transaction.book.decide(replace(transaction.book.quotas["q-two"], target=999))
@@ -176,6 +178,18 @@ async def test_an_answer_is_remembered_and_can_be_completed(store: LedgerStore) 
     async with store.transaction() as transaction:
         assert await transaction.recorded("r-1") == replace(answer, answer=b"full\x00")
         assert await transaction.recorded("r-2") is None
+
+
+async def test_old_answers_are_forgotten_and_newer_ones_kept(tmp_path: Path) -> None:
+    async with open_database(tmp_path / "ledger.db") as database:
+        store = SqlLedgerStore(database)
+        async with store.transaction() as transaction:
+            await transaction.record(RecordedAnswer("old", "m", b"", b"", 1_000))
+            await transaction.record(RecordedAnswer("new", "m", b"", b"", 2_000))
+        await store.forget_answers(before_ms=2_000)
+        async with store.transaction() as transaction:
+            assert await transaction.recorded("old") is None
+            assert await transaction.recorded("new") is not None
 
 
 async def test_an_answer_goes_with_its_transaction(store: LedgerStore) -> None:

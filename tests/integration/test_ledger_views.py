@@ -32,7 +32,7 @@ async def test_the_database_row(ledger: tuple[LedgerStore, LedgerViews]) -> None
     store, views = ledger
     assert await views.meta() == Meta()
     async with store.transaction() as transaction:
-        transaction.book.begin_recovery()
+        transaction.book.begin_recovery(1, "restored")
     assert await views.meta() == Meta(1, recovering=True)
 
 

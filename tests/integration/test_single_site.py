@@ -202,10 +202,10 @@ async def test_every_round_is_in_the_history_with_who_was_reached(fleet: Fleet) 
         assert reached == {"here": pb.OUTCOME_APPLIED, "gone": pb.OUTCOME_PENDING_OFFLINE}
     assert rounds["set-target"].reason == "the story says so"
     await fleet.served.agents.RetireAgent(admin_pb.RetireAgentRequest(agent="gone"))
-    reached = []
-    while not reached:  # nobody waits for these outcomes: they come when they are known
+    outcomes: list[tuple[str, int]] = []
+    while not outcomes:  # nobody waits for these: they come when they are known
         listed = await fleet.served.quotas.ListHistory(pb.ListHistoryRequest(quota="q"))
         entry = next(entry for entry in listed.entries if entry.action == "retire-agent")
-        reached = [(o.agent, o.outcome) for o in entry.reached]
-    assert reached == [("here", pb.OUTCOME_APPLIED)]
+        outcomes = [(o.agent, o.outcome) for o in entry.reached]
+    assert outcomes == [("here", pb.OUTCOME_APPLIED)]
     assert '"target": 120' in rounds["set-target"].after_json

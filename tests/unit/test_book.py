@@ -212,7 +212,7 @@ def test_a_record_that_is_here_is_not_replaced_by_loading_it_again() -> None:
 
 def test_recovery_takes_in_what_is_here_and_what_comes_in_later() -> None:
     book = make_book()
-    book.begin_recovery()
+    book.begin_recovery(1, "restored")
     book.load([Quota("late", "late", 5)])
     assert book.quotas["q"].recovering
     assert book.quotas["late"].recovering

@@ -8,7 +8,7 @@ import pytest
 
 from quota_server.errors import LedgerRefusal
 from quota_server.ledger.events import FenceAckEvent
-from quota_server.ledger.model import AgentKey, Assume
+from quota_server.ledger.model import AgentKey, Assume, OverridePolicy
 from quota_server.ledger.policies import Policy
 from quotafleet.link.messages import (
     AllocationUpdate,
@@ -16,6 +16,7 @@ from quotafleet.link.messages import (
     FenceDone,
     FenceKind,
     OpenRequest,
+    OverrideState,
     Revision,
     Terms,
 )
@@ -273,3 +274,92 @@ def test_a_part_applies_only_newer_revisions() -> None:
     part.apply(AllocationUpdate("q", Revision(0, 1), 99, Terms("q")))
     part.apply(AllocationUpdate("q", Revision(0, 2), 99, Terms("q")))
     assert part.limit == 10
+
+
+# --- facts above the target, and what they call for -----------------------------------------------------------------
+
+
+async def test_e_falls_to_the_target_after_a_fact_has_raised_it_above(ledger: Ledger) -> None:
+    await ledger.quota(target=100)
+    a, b = await ledger.sites_of("a", "b")
+    twin = a.copy()
+    await a.report()
+    await a.report()
+    twin.spend(40)
+    twin.dial = a.dial
+    await twin.fenced(await twin.hello())
+    assert (await ledger.get_quota()).escrowed == 140
+    a.dial = twin.dial
+    await a.hello()
+    await ledger.settle_down(a, b)
+    quota = await ledger.get_quota()
+    assert (quota.escrowed, quota.sums.overage) == (100, 40)
+    assert a.part.limit + b.part.limit == 60
+
+
+async def test_what_a_final_report_leaves_of_a_charge_is_shared_out_again(ledger: Ledger) -> None:
+    await ledger.quota(target=100)
+    a, b = await ledger.sites_of("a", "b")
+    a.spend(10)
+    await ledger.enrolments.retire_agent(ledger.call(), "a", Assume.SPENT_LIMIT, confirm=False)
+    await a.fenced(await a.hello())
+    await ledger.settle_down(b)
+    assert b.part.limit == 90
+
+
+async def test_a_store_whose_holds_went_back_is_a_fork_and_no_sign_of_a_restore(ledger: Ledger) -> None:
+    await ledger.quota(target=100)
+    (a,) = await ledger.sites_of("a")
+    a.part.held, a.part.sequence = 60, a.part.sequence + 1
+    await a.report()
+    await ledger.set_target(60)
+    await ledger.settle_down(a)
+    older = a.copy()
+    a.part.held, a.part.sequence = 0, a.part.sequence + 1
+    a.part.limit = a.part.wanted
+    await a.report()
+    older.dial, older.mark = a.dial, a.mark
+    assert isinstance(await older.hello(), Fence)
+    assert not (await ledger.get_quota()).recovering
+
+
+async def test_a_fenced_store_shows_as_fenced_until_another_is_welcomed(ledger: Ledger) -> None:
+    await ledger.quota(target=100)
+    (a,) = await ledger.sites_of("a")
+    twin = a.copy()
+    await a.report()
+    await a.report()
+    twin.dial = a.dial
+    await twin.hello()
+    change = await ledger.administration.rebalance(ledger.call(), "q")
+    assert [participant.fenced for participant in change.participants] == [True]
+    a.dial = twin.dial
+    await a.hello()
+    change = await ledger.administration.rebalance(ledger.call(), "q")
+    assert [participant.fenced for participant in change.participants] == [False]
+
+
+async def test_a_limit_from_the_reserve_is_kept_for_whoever_asked(ledger: Ledger) -> None:
+    await ledger.quota(target=100, reserve_percent=20, override_policy=OverridePolicy.FROM_RESERVE)
+    a, b = await ledger.sites_of("a", "b")
+    decided = await ledger.overrides.request(ledger.call(), "q", "a", 15)
+    ledger.keep(decided.effects)
+    assert decided.override.state is OverrideState.FROM_RESERVE
+    await ledger.rebalance()
+    await ledger.settle_down(a, b)
+    assert (a.part.limit, b.part.limit) == (55, 25)  # the reserve is whole again: 80 are shared out
+    ledger.now_ms += HEARTBEAT_MS
+    await ledger.rebalance()
+    await ledger.settle_down(a, b)
+    assert (a.part.limit, b.part.limit) == (40, 40)
+
+
+async def test_an_override_that_nobody_could_spend_is_not_approved(ledger: Ledger) -> None:
+    await ledger.quota(target=100)
+    await ledger.sites_of("a")
+    decided = await ledger.overrides.request(ledger.call(), "q", "a", 15)
+    ledger.keep((await ledger.enrolments.unassign_quota(ledger.call(), "q", "a")).effects)
+    with pytest.raises(LedgerRefusal) as refused:
+        await ledger.overrides.decide(ledger.call(), decided.override.override_id, approve=True)
+    assert refused.value.reason == "NOT_ASSIGNED"
+    assert (await ledger.get_quota()).sums.overrides == 0

@@ -114,7 +114,7 @@ async def test_recovery_ends_when_everybody_is_heard_or_settled_and_the_operator
     lost = await lost_after_growth(tmp_path, "a", "b")
     async with put_back(lost) as ledger:
         a, _b = ledger.sites.values()
-        await ledger.recovery.begin()
+        await ledger.recovery.begin(ledger.now_ms)
         await a.hello()
         await a.report()
         for confirm, reason in ((False, "CONFIRMATION_NEEDED"), (True, "RECOVERY_STATE")):
@@ -180,7 +180,7 @@ async def test_epochs_contain_the_generation_so_that_none_is_given_out_twice(
     lost = await lost_after_growth(tmp_path, "a")
     async with put_back(lost) as ledger:
         (a,) = ledger.sites.values()
-        await ledger.recovery.begin()
+        await ledger.recovery.begin(ledger.now_ms)
         enrolment = await ledger.enrolments.settle_agent(
             ledger.call(), "a", 0, Assume.SPENT_LIMIT, confirm=False
         )
