@@ -62,6 +62,7 @@ async def _serve(config: Config, gate: Gate, stop: asyncio.Event) -> None:
         tasks = [
             group.create_task(uplink.run(), name="uplink"),
             group.create_task(_follow_health(gate, server), name="health"),
+            group.create_task(gate.watch_writer(), name="gate"),
         ]
         await server.set_healthy(gate.healthy)  # before anybody is told that it is ready
         log.info("quota-agent ready socket=%s%s", config.socket, _also(config, server))

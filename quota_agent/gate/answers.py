@@ -26,12 +26,13 @@ class Answers:
         self._reporting = reporting
         self._tolerance_ms = settings.clock_tolerance_ms
         self._after = after
-        self._waiting = Waiting(self._refuse_late)
+        self._waiting = Waiting(self._retry)
         self._stopping = False
 
     def waited(self) -> frozenset[str]:
         """Uids of the quotas in which requests wait."""
-        return self._waiting.quotas()
+        newest = map(self._writer.state.newest, self._waiting.names())
+        return frozenset(quota.uid for quota in newest if quota is not None)
 
     def settled(self, group: Sequence[Pending], decision: Decision) -> None:
         """Answer a durable group, then try those who wait."""
@@ -41,73 +42,61 @@ class Answers:
                 self._settle(operation, future, answer)
             elif not future.done():
                 future.set_result(answer)
-        for uid in self._waiting.quotas():
-            self._serve(uid)
+        if self._waiting.names():
+            for entry in decision.changes.created:
+                name = self._writer.state.quotas[entry.quota_uid].terms.name
+                self._waiting.try_repeats(name, entry.request_id)
+            self.serve()
         self._after()
 
     def failed(self, group: Sequence[Pending], error: AgentError) -> None:
-        """Refuse a group of which nothing is left."""
+        """Refuse a group of which nothing is left, then try those who waited behind it."""
         for operation, future in group:
             if type(operation) is Retry:
                 self._waiting.leave(future)
             # Each caller raises an error of its own: a shared one would collect all their tracebacks.
             _answer(future, StoreUnavailable(str(error)) if isinstance(error, StoreUnavailable) else error)
+        self.serve()  # on a store that stays broken each round answers some, so this ends
         self._after()
 
+    def serve(self) -> None:
+        """Try those at the front of each line who fit, or all of it if nobody is let in any more."""
+        state = self._writer.state
+        for name in self._waiting.names():
+            quota = state.newest(name)
+            refusal = refusals.refuses_acquire(
+                state.agent, quota, name, self._writer.moment(), self._tolerance_ms
+            )
+            if quota is None or refusal is not None:
+                self._waiting.try_last(name)
+            else:
+                self._waiting.try_fitting(name, quota.balance().remaining)
+
     def stop_waiting(self) -> None:
-        """Refuse all who wait, and whoever would wait from now on."""
+        """Have all who wait tried for the last time, and let nobody wait from now on."""
         self._stopping = True
-        for uid in self._waiting.quotas():
-            for waiter in self._waiting.line(uid):
-                self._refuse_late(waiter)
+        for name in self._waiting.names():
+            self._waiting.try_last(name)
 
     def _settle(self, operation: Operation | Action, future: asyncio.Future[Any], answer: object) -> None:
         """Answer, or let wait: the path of everything but a plain success."""
         reached = isinstance(answer, Refusal) and answer.reason == "QUOTA_REACHED"
-        may_wait = reached and not self._stopping
         if type(operation) is Retry:
-            if self._waiting.stay(future) and may_wait:
+            if reached and self._waiting.stay(future):
                 return
             self._waiting.leave(future)
-        elif may_wait and isinstance(operation, AcquireRequest) and operation.max_wait_ms > 0:
-            quota = self._writer.state.newest(operation.quota)
-            assert quota is not None
-            self._waiting.join(quota.uid, operation, future)
+        elif (
+            reached
+            and not self._stopping
+            and isinstance(operation, AcquireRequest)
+            and operation.max_wait_ms > 0
+        ):
+            self._waiting.join(operation, future)
             return
         _answer(future, answer)
 
-    def _serve(self, uid: str) -> None:
-        """Try those at the front of the line who fit; if nobody is let in any more, tell them all why."""
-        quota = self._writer.state.quotas[uid]
-        for waiter in self._waiting.line(uid):
-            refusal = self._refusal(waiter)
-            if refusal is None:
-                break
-            self._waiting.leave(waiter.future)
-            _answer(waiter.future, refusal)
-        room = quota.balance().remaining
-        if room > 0:
-            fitting = self._waiting.fitting(uid, room)
-            self._writer.requeue([Pending(Retry(waiter.request), waiter.future) for waiter in fitting])
-
-    def _refusal(self, waiter: Waiter) -> Refusal | None:
-        state = self._writer.state
-        return refusals.refuses_acquire(
-            state.agent,
-            state.quotas[waiter.quota_uid],
-            waiter.request.quota,
-            self._writer.moment(),
-            self._tolerance_ms,
-        )
-
-    def _refuse_late(self, waiter: Waiter) -> None:
-        request = waiter.request
-        self._waiting.leave(waiter.future)
-        self._reporting.refused(waiter.quota_uid, request.request_id, request.amount)
-        quota = self._writer.state.quotas[waiter.quota_uid]
-        _answer(waiter.future, refusals.quota_reached(quota, request.quota, request.amount))
-        if waiter.quota_uid in self._waiting.quotas():
-            self._serve(waiter.quota_uid)
+    def _retry(self, waiters: Sequence[Waiter]) -> None:
+        self._writer.requeue([Pending(Retry(waiter.request), waiter.future) for waiter in waiters])
 
 
 def _answer(future: asyncio.Future[Any], answer: object) -> None:

@@ -22,8 +22,8 @@ _STEPS = {
 }
 
 
-def acquire(draft: Draft, request: AcquireRequest, *, first: bool = True) -> Granted | Refusal:
-    """Grant or refuse. Unless it is tried for the `first` time, it may pass those who wait behind it."""
+def acquire(draft: Draft, request: AcquireRequest) -> Granted | Refusal:
+    """Grant or refuse. Who is willing to wait does not overtake those who wait already."""
     quota = draft.state.newest(request.quota)
     if quota is not None:
         uid = quota.uid
@@ -44,7 +44,7 @@ def acquire(draft: Draft, request: AcquireRequest, *, first: bool = True) -> Gra
     amount = request.amount
     if amount > room and request.mode is AcquireMode.UP_TO:
         amount = room
-    waits_behind = first and request.max_wait_ms > 0 and quota.uid in draft.blocked
+    waits_behind = request.max_wait_ms > 0 and quota.uid in draft.blocked
     if amount > room or amount <= 0 or waits_behind:
         return _reached(draft, request, quota)
     if quota.consumed > MAX_TOTAL - amount:
@@ -53,8 +53,8 @@ def acquire(draft: Draft, request: AcquireRequest, *, first: bool = True) -> Gra
 
 
 def retry(draft: Draft, operation: Retry) -> Granted | Refusal:
-    """Try a request again that has waited."""
-    return acquire(draft, operation.request, first=False)
+    """Try a request again that has waited: as one that waits no more, or it would wait behind itself."""
+    return acquire(draft, operation.request._replace(max_wait_ms=0))
 
 
 def acquire_batch(draft: Draft, batch: Batch) -> list[Granted | Refusal] | Refusal:
@@ -67,10 +67,18 @@ def acquire_batch(draft: Draft, batch: Batch) -> list[Granted | Refusal] | Refus
         answer = acquire(fork, item)
         if isinstance(answer, Refusal):
             draft.unmet += fork.unmet
+            _keep_end(draft, item)
             return answer.of_item(index)
         granted.append(answer)
     draft.absorb(fork)
     return granted
+
+
+def _keep_end(draft: Draft, item: AcquireRequest) -> None:
+    """Keep the end of a hold that a fork found, and that its refusal spoke of: what was answered is final."""
+    quota = draft.state.newest(item.quota)
+    if quota is not None:
+        current_entry(draft, quota.uid, item.request_id)
 
 
 def end(draft: Draft, operation: End) -> Granted | Refusal:

@@ -78,8 +78,7 @@ class Gate:
         self._ticker = Ticker(self._writer, clock, settings)
         self._answers = Answers(self._writer, self._reporting, settings, after=self._ticker.look_again)
         self._task: asyncio.Task[None] | None = None
-        # What was read back from disk after a failure may be more than was answered: it has to be reported.
-        self._writer.watch_health(lambda _: self._reporting.touch(self._writer.state.quotas))
+        self._writer.watch_health(self._follow_health)
 
     @classmethod
     @asynccontextmanager
@@ -311,6 +310,14 @@ class Gate:
     def watch_health(self, watcher: Callable[[bool], None]) -> None:
         """Call `watcher` with the new health whenever it changes."""
         self._writer.watch_health(watcher)
+
+    def _follow_health(self, healthy: bool) -> None:
+        # What was read back from disk after a failure may be more than was answered: it has to be reported, and those
+        # who wait may fit now.
+        self._reporting.touch(self._writer.state.quotas)
+        if healthy:
+            self._answers.serve()
+            self._ticker.look_again()
 
     async def _ask(self, operation: Operation | Action) -> Any:
         answer = await self._writer.submit(operation)

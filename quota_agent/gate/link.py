@@ -7,7 +7,7 @@ from dataclasses import replace
 from quota_agent.gate import overrides
 from quota_agent.gate.draft import Draft
 from quota_agent.gate.operations import AdvanceDial, Apply, Bind, FenceConfirmed, FenceStore, SayHello
-from quotafleet.link.messages import AllocationUpdate, FenceAck, FenceKind, FinalStanding, Hello
+from quotafleet.link.messages import AllocationUpdate, FenceAck, FinalStanding, Hello
 
 
 def bind(draft: Draft, operation: Bind) -> None:
@@ -34,7 +34,7 @@ def hello(draft: Draft, _: SayHello) -> Hello:
         agent.mark,
         draft.moment.wall_ms,
         tuple(quota.standing() for quota in quotas),
-        overrides.standings({**draft.state.overrides, **draft.overrides}),
+        overrides.hello_standings(draft.all_overrides()),
         overrides.open_asks(draft.state),
     )
 
@@ -52,12 +52,14 @@ def apply(draft: Draft, operation: Apply) -> None:
     if operation.complete and not draft.agent.welcomed:
         draft.set_agent(welcomed=True)
     generation = max((update.revision.generation for update in operation.allocations), default=0)
-    if generation > draft.agent.generation:
+    renewed = generation > draft.agent.generation
+    if renewed:
         draft.set_agent(generation=generation)
-        overrides.close_all(draft)
+        overrides.renew(draft)
     for update in operation.allocations:
         _apply_allocation(draft, update)
-    overrides.hear(draft, operation.overrides, operation.complete)
+    # The word that brings a generation was spoken before the store could state all its overrides in it.
+    overrides.hear(draft, operation.overrides, operation.complete and not renewed)
     if operation.mark is not None and operation.mark != draft.agent.mark:
         _store_mark(draft, operation.mark)
 
@@ -76,19 +78,21 @@ def _apply_allocation(draft: Draft, update: AllocationUpdate) -> None:
 
 
 def _store_mark(draft: Draft, mark: bytes) -> None:
-    """Store a new session mark and, beside it, the totals that were spent under the ones before."""
+    """Store a new session mark and, beside it, the totals of this moment."""
     draft.set_agent(mark=mark)
     for quota in draft.all_quotas():
-        if quota.marked != quota.totals:
-            draft.change(quota.uid).marked = quota.totals
+        if not quota.marked == quota.marking == quota.totals:
+            draft.change(quota.uid).store_mark()
 
 
 def fence(draft: Draft, operation: FenceStore) -> FenceAck:
-    """End all spending: open holds and overrides are closed, and a copy takes its own id. The first fence counts."""
+    """End all spending: open holds and overrides are closed. The first fence counts.
+
+    Whatever the kind, the store takes an id of its own: of an ended epoch, too, two copies may turn up, and each has to
+    be counted.
+    """
     if draft.agent.fenced is None:
-        draft.set_agent(fenced=operation.kind)
-        if operation.kind is FenceKind.COPY:
-            draft.set_agent(store_id=operation.store_id)
+        draft.set_agent(fenced=operation.kind, store_id=operation.store_id)
         draft.cancels_holds = True
         for quota in draft.all_quotas():
             if quota.held:

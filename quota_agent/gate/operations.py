@@ -78,7 +78,7 @@ class Apply(NamedTuple):
 
 
 class FenceStore(NamedTuple):
-    """Ends all spending, for good. `store_id` is the random id to take after a COPY fence."""
+    """Ends all spending, for good. `store_id` is the random id to take."""
 
     kind: FenceKind
     store_id: str

@@ -35,8 +35,10 @@ class Quota:
     held: int = 0
     #: Grows with every durable change of this quota.
     sequence: int = 0
-    #: Totals as they were when the last session mark was stored.
+    #: Totals stored beside the newest session mark that is known to have been shown: what a copy is charged above.
     marked: Totals = _NO_TOTALS
+    #: Totals stored beside the session mark held now, of which nobody knows yet whether it will ever be shown.
+    marking: Totals = _NO_TOTALS
     #: Number of the newest entry.
     last_entry: int = 0
 
@@ -71,6 +73,15 @@ class Quota:
         self.terms = update.terms
         self.wanted = update.limit
         self.limit = max(update.limit, self.used)
+
+    def store_mark(self) -> None:
+        """Move both baselines on: the store takes another session mark.
+
+        A controller gives out a mark only after the one before was presented, so the one held until now is known to
+        have been shown. The new one is not: its controller may accept another store instead, and what this one spent
+        before it took the mark would be in nobody's numbers if it were the baseline.
+        """
+        self.marked, self.marking = self.marking, self.totals
 
     def ratchet(self) -> None:
         """Let the limit fall after units came back; it never rises within a revision."""

@@ -49,7 +49,8 @@ class Override:
     #: APPROVED (may be spent), USED or DEAD.
     state: OverrideState
     spent: int = 0
-    #: The controller's last word named it, so its state is reported.
+    #: Its state is reported: the controller's last whole word named it, or a word since, or a new generation began and
+    #: may not know it.
     named: bool = True
 
     def standing(self) -> OverrideStanding:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quota_agent.gate import overrides, refusals
 from quota_agent.gate.draft import Moment
 from quota_agent.gate.model import GateSettings, GateStatus, OverrideView, QuotaView
 from quota_agent.gate.quota import Quota
 from quota_agent.gate.records import State
+from quotafleet.link.messages import OverrideState
+
+#: Overrides and asks that are listed of one quota.
+MAX_LISTED = 100
 
 
 def status(state: State, moment: Moment, settings: GateSettings, *, store_ok: bool) -> GateStatus:
@@ -22,7 +28,8 @@ def status(state: State, moment: Moment, settings: GateSettings, *, store_ok: bo
         store_ok,
         agent.fenced is not None,
         tuple(
-            _quota_view(state, quota, moment, settings, tuple(views.get(quota.uid, ()))) for quota in newest
+            _quota_view(state, quota, moment, settings, _listed(state, quota.uid, views.get(quota.uid, ())))
+            for quota in newest
         ),
     )
 
@@ -41,3 +48,15 @@ def _quota_view(
     ) or (refusals.quota_reached(quota, terms.name, 1) if balance.remaining == 0 else None)
     reason = refusal.reason if refusal is not None else ""
     return QuotaView(terms.name, quota.uid, balance, quota.totals.overridden, terms.decimals, reason, views)
+
+
+def _listed(state: State, uid: str, views: Sequence[OverrideView]) -> tuple[OverrideView, ...]:
+    """As many as one wants to read: those that can be spent first, then the newest asks."""
+    if len(views) <= MAX_LISTED:
+        return tuple(views)
+
+    def order(view: OverrideView) -> tuple[bool, int]:
+        ask = state.asks.get((uid, view.request_id))
+        return view.state is OverrideState.PENDING, -ask.number if ask is not None else 0
+
+    return tuple(sorted(views, key=order)[:MAX_LISTED])

@@ -26,7 +26,7 @@ class Ticker:
 
     def start(self) -> None:
         """Begin to tick."""
-        self._timer = asyncio.get_running_loop().call_later(self._delay_s(), self._tick)
+        self._arm(self._delay_s())
 
     def stop(self) -> None:
         """Tick no more."""
@@ -53,14 +53,20 @@ class Ticker:
 
     def _tick(self) -> None:
         self.tick()
-        self.start()
+        # What is due is under way, or the queue is full; `look_again`, after each group, finds what is left of it.
+        # By the hold's time this would tick without a pause until then.
+        self._arm(self._rest_s())
+
+    def _arm(self, delay_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _rest_s(self) -> float:
+        return self._touch_s if self._writer.healthy else self._beat_s
 
     def _delay_s(self) -> float:
         writer = self._writer
         due_ms = writer.state.hold_due_ms
-        if not writer.healthy:
-            return self._beat_s
-        if due_ms is None:
-            return self._touch_s
+        if due_ms is None or not writer.healthy:
+            return self._rest_s()
         now_ms = max(self._clock.wall_ms(), writer.state.agent.clock_mark_ms)
-        return min(self._touch_s, max(0.0, (due_ms - now_ms) / 1000))
+        return min(self._rest_s(), max(0.0, (due_ms - now_ms) / 1000))

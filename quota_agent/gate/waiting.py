@@ -1,10 +1,11 @@
-"""Acquisitions that wait for more limit: first come, first served, within each quota."""
+"""Acquisitions that wait for more limit: first come, first served, within what each quota's name stands for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quota_agent.gate.model import AcquireMode, AcquireRequest
 
@@ -13,7 +14,6 @@ from quota_agent.gate.model import AcquireMode, AcquireRequest
 class Waiter:
     """One request that waits."""
 
-    quota_uid: str
     request: AcquireRequest
     future: asyncio.Future[object]
     timer: asyncio.TimerHandle
@@ -23,67 +23,95 @@ class Waiter:
     late: bool = False
 
 
+_Line = dict[asyncio.Future[object], Waiter]
+
+
 class Waiting:
-    """Who waits, by quota. Calls `late` with each waiter whose time is over while it is not being tried."""
+    """Who waits, by the name that they asked for: what it stands for may change meanwhile.
 
-    def __init__(self, late: Callable[[Waiter], None]) -> None:
-        self._late = late
-        self._lines: dict[str, dict[asyncio.Future[object], Waiter]] = {}
-        self._waiters: dict[asyncio.Future[object], Waiter] = {}
+    A waiter's answer always comes from the writer, its last included: only the store knows whether a request that
+    somebody else waits for as well was granted. `retry` hands waiters to the writer.
+    """
 
-    def quotas(self) -> frozenset[str]:
-        """Uids of the quotas in which somebody waits."""
-        return frozenset(self._lines)
+    def __init__(self, retry: Callable[[Sequence[Waiter]], None]) -> None:
+        self._retry = retry
+        self._waiters: _Line = {}
+        self._lines: dict[str, _Line] = {}
+        self._same: dict[tuple[str, str], _Line] = {}
 
-    def line(self, uid: str) -> list[Waiter]:
-        """Those who wait in a quota and are not being tried, the first to come first."""
-        return [waiter for waiter in self._lines.get(uid, {}).values() if not waiter.trying]
+    def names(self) -> list[str]:
+        """Names of the quotas for which somebody waits."""
+        return list(self._lines)
 
-    def join(self, uid: str, request: AcquireRequest, future: asyncio.Future[object]) -> None:
+    def join(self, request: AcquireRequest, future: asyncio.Future[object]) -> None:
         """Stand behind the others, for as long as the request says."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(request.max_wait_ms / 1000, self._time_over, future)
-        waiter = Waiter(uid, request, future, timer)
-        self._lines.setdefault(uid, {})[future] = waiter
+        waiter = Waiter(request, future, timer)
         self._waiters[future] = waiter
+        self._lines.setdefault(request.quota, {})[future] = waiter
+        self._same.setdefault((request.quota, request.request_id), {})[future] = waiter
 
     def stay(self, future: asyncio.Future[object]) -> bool:
         """Go on waiting, in the same place, after a try that failed; False if the time for it is over."""
-        waiter = self._waiters[future]
+        waiter = self._waiters.get(future)
+        if waiter is None or waiter.late:
+            return False
         waiter.trying = False
-        return not waiter.late
+        return True
 
-    def leave(self, future: asyncio.Future[object]) -> Waiter:
+    def leave(self, future: asyncio.Future[object]) -> None:
         """Wait no more."""
-        waiter = self._waiters.pop(future)
+        waiter = self._waiters.pop(future, None)
+        if waiter is None:
+            return
         waiter.timer.cancel()
-        line = self._lines[waiter.quota_uid]
-        del line[future]
-        if not line:
-            del self._lines[waiter.quota_uid]
-        return waiter
+        request = waiter.request
+        _remove(self._lines, request.quota, future)
+        _remove(self._same, (request.quota, request.request_id), future)
 
-    def fitting(self, uid: str, room: int) -> list[Waiter]:
-        """Those at the front whose amounts fit into `room` units; they count as being tried from now on.
+    def try_fitting(self, name: str, room: int) -> None:
+        """Try those at the front whose amounts fit into `room` units.
 
         Whoever does not fit holds up those behind: else a large request would starve among small ones.
         """
         chosen = []
-        for waiter in self._lines.get(uid, {}).values():
+        for waiter in self._lines.get(name, {}).values():
             amount = waiter.request.amount
             if waiter.request.mode is AcquireMode.UP_TO:
                 amount = max(1, min(amount, room))
             if amount > room:
                 break
             room -= amount
-            if not waiter.trying:
-                waiter.trying = True
-                chosen.append(waiter)
-        return chosen
+            chosen.append(waiter)
+        self._try(chosen)
+
+    def try_repeats(self, name: str, request_id: str) -> None:
+        """Try all who wait with a request_id that was granted: there is an answer to it now."""
+        self._try(self._same.get((name, request_id), {}).values())
+
+    def try_last(self, name: str) -> None:
+        """Try all who wait for a name for the last time, whatever the answer."""
+        waiters = self._lines.get(name, {}).values()
+        for waiter in waiters:
+            waiter.late = True
+        self._try(waiters)
 
     def _time_over(self, future: asyncio.Future[object]) -> None:
         waiter = self._waiters[future]
-        if waiter.trying:
-            waiter.late = True
-        else:
-            self._late(waiter)
+        waiter.late = True
+        self._try([waiter])
+
+    def _try(self, waiters: Iterable[Waiter]) -> None:
+        idle = [waiter for waiter in waiters if not waiter.trying]
+        for waiter in idle:
+            waiter.trying = True
+        if idle:
+            self._retry(idle)
+
+
+def _remove(lines: dict[Any, _Line], key: object, future: asyncio.Future[object]) -> None:
+    line = lines[key]
+    del line[future]
+    if not line:
+        del lines[key]

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from quota_agent.clock import Clock
-from quota_agent.errors import AgentError, StoreUnavailable
+from quota_agent.errors import AgentError, StoreUnavailable, StoreUnusable
+from quota_agent.gate.continuity import missing
 from quota_agent.gate.draft import Moment
 from quota_agent.gate.model import GateSettings
 from quota_agent.gate.moments import moment
@@ -66,6 +67,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._contact: Contact | None = None
         self._closing = False
+        self._ended = False
         self._stale = False
         self._healthy = True
         self._watchers: list[Callable[[bool], None]] = []
@@ -102,6 +104,8 @@ class Writer:
         """Queue operations, in their order, before everything else."""
         self._queue.extendleft(reversed(pending))
         self._wake.set()
+        if self._ended:
+            self._answer_rest()
 
     async def load(self) -> None:
         """Begin with what the disk holds."""
@@ -129,9 +133,8 @@ class Writer:
             raise
         finally:
             self.close()
-            for _, future in (*self._taken, *self._queue):
-                if not future.done():  # only where this was not the way it should end
-                    future.set_result(StoreUnavailable("the agent has stopped"))
+            self._ended = True
+            self._answer_rest()
 
     async def write_alone(self, operation: Exclusive) -> None:
         """Decide and write one operation; for actions, which run while no group is under way."""
@@ -212,11 +215,15 @@ class Writer:
         """Read the state back from disk if nobody knows what is there."""
         if not self._stale:
             return
-        await self._store.reopen()
+        try:
+            await self._store.reopen()
+        except StoreUnusable as error:
+            raise StoreUnavailable(str(error)) from error
         state = await self._store.load()
-        for uid, quota in self.state.quotas.items():
-            if uid not in state.quotas or not state.quotas[uid].totals.covers(quota.totals):
-                raise StoreUnavailable("the store holds less than was answered: it is not the same any more")
+        lost = missing(self.state, state)
+        if lost is not None:
+            # It stays so until the agent starts again, or its own store is back.
+            raise StoreUnavailable(f"this is not the store as it was: {lost}; was a copy put in its place?")
         self.state = state
         self._stale = False
 
@@ -232,6 +239,13 @@ class Writer:
             answer = AgentError(f"the gate failed: {error!r}")
         if not pending.future.done():
             pending.future.set_result(answer)
+
+    def _answer_rest(self) -> None:
+        """Refuse what nobody will write any more; there is nothing left unless the end was not as it should be."""
+        for _, future in (*self._taken, *self._queue):
+            if not future.done():
+                future.set_result(StoreUnavailable("the agent has stopped"))
+        self._queue.clear()
 
     def _set_healthy(self, healthy: bool) -> None:
         if healthy != self._healthy:

@@ -8,7 +8,7 @@ import sqlite3
 from importlib import resources
 from pathlib import Path
 
-from quota_agent.errors import StoreUnusable
+from quota_agent.errors import StoreUnavailable, StoreUnusable
 
 #: "QFag": says in the file's header whose it is.
 APPLICATION_ID = 0x51466167
@@ -85,6 +85,28 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         schema = resources.files(__package__).joinpath("schema.sql").read_text()
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """Make durable whatever the log holds, or raise: what a store shows has to have been synced once.
+
+    After a sync that failed, or a process that ended before it, the log may hold a group of which only the kernel's
+    cache knows; SQLite reads it as if it were durable. Syncing the log again proves nothing, for the kernel may have
+    marked the lost pages clean. A checkpoint writes each page of the log into the main file, which makes them dirty
+    again, and reports success only after the main file was synced (synchronous = FULL); TRUNCATE then empties the log.
+    """
+    busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise StoreUnavailable("the store's log cannot be folded into it: another program reads the store")
+
+
+def identity(path: Path) -> tuple[tuple[int, int], ...]:
+    """Which files the names of an open store and of its log stand for.
+
+    They are not opened: closing a second descriptor would drop SQLite's locks.
+    """
+    found = (os.stat(path), os.stat(f"{path}-wal"))
+    return tuple((each.st_dev, each.st_ino) for each in found)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -64,7 +64,7 @@ def entry_of(row: Row, uids: Mapping[int, str]) -> Entry:
 
 def quota_row(quota: Quota) -> Row:
     """The row of a quota."""
-    terms, marked = quota.terms, quota.marked
+    terms = quota.terms
     return (
         quota.number,
         quota.uid,
@@ -87,10 +87,8 @@ def quota_row(quota: Quota) -> Row:
         quota.override_released,
         quota.held,
         quota.sequence,
-        marked.consumed,
-        marked.released,
-        marked.override_consumed,
-        marked.override_released,
+        *_totals_row(quota.marked),
+        *_totals_row(quota.marking),
         quota.last_entry,
     )
 
@@ -125,8 +123,13 @@ def quota_of(row: Row) -> Quota:
         held,
         sequence,
         Totals(*row[21:25]),
-        row[25],
+        Totals(*row[25:29]),
+        row[29],
     )
+
+
+def _totals_row(totals: Totals) -> tuple[int, int, int, int]:
+    return totals.consumed, totals.released, totals.override_consumed, totals.override_released
 
 
 def agent_row(agent: Agent) -> Row:

@@ -39,10 +39,16 @@ CREATE TABLE quota (
     override_released INTEGER NOT NULL,
     held INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
+    -- Totals beside the last session mark known to be shown ...
     marked_consumed INTEGER NOT NULL,
     marked_released INTEGER NOT NULL,
     marked_override_consumed INTEGER NOT NULL,
     marked_override_released INTEGER NOT NULL,
+    -- ... and beside the mark held.
+    marking_consumed INTEGER NOT NULL,
+    marking_released INTEGER NOT NULL,
+    marking_override_consumed INTEGER NOT NULL,
+    marking_override_released INTEGER NOT NULL,
     last_entry INTEGER NOT NULL,
     CHECK (consumed - released + held <= "limit") -- S1, once more
 ) STRICT;

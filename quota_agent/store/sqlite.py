@@ -39,7 +39,7 @@ _NEXT_DUE = "SELECT min(expire_ms) FROM entry WHERE state = 1 AND expire_ms > ?"
 _INSERT_ENTRY = f"INSERT INTO entry VALUES ({', '.join('?' * 11)})"
 _PUT = {
     table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})"
-    for table, columns in {"agent": 13, "quota": 26, "override": 7, "ask": 8, "audit": 6}.items()
+    for table, columns in {"agent": 13, "quota": 30, "override": 7, "ask": 8, "audit": 6}.items()
 }
 
 
@@ -47,12 +47,15 @@ class _Connection(aiosqlite.Connection):
     """A connection and the thread it lives on."""
 
     async def run(self, unit: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function on the connection's thread, as one unit.
+        """Run a function on the connection's thread, as one unit. StoreUnavailable if it was closed.
 
         aiosqlite's public verbs are a statement each, and what others await in between gets in between; a transaction
         made of them could be torn. `_execute` is what they are all made of.
         """
-        result: T = await self._execute(unit, self._conn)  # type: ignore[no-untyped-call]
+        connection = self._connection
+        if connection is None or not self._running:
+            raise StoreUnavailable("the store is being opened again")
+        result: T = await self._execute(unit, connection)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -67,6 +70,8 @@ class SqliteStore:
         self._path = path
         self._max_page_count = max_page_count
         self._lock: int | None = None
+        #: Which files were opened.
+        self._identity: tuple[tuple[int, int], ...] = ()
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
         #: Numbers of the quotas, by which entries refer to them, and back.
@@ -102,6 +107,7 @@ class SqliteStore:
             decided = decide(self._look_up(connection, lookup))
             if decided.changes.needed:
                 _in_transaction(connection, lambda: self._write(connection, decided.changes))
+            self._check_identity()  # afterwards: what is answered was written into the files that are there
             return decided
 
         return await self._run(self._writer, unit)
@@ -138,6 +144,7 @@ class SqliteStore:
                 lambda: connection.execute("REPLACE INTO probe VALUES (1, zeroblob(?))", (PROBE_BYTES,)),
             )
             _in_transaction(connection, lambda: connection.execute("DELETE FROM probe"))
+            self._check_identity()
 
         await self._run(self._writer, unit)
 
@@ -215,13 +222,26 @@ class SqliteStore:
             self._writer = await self._opened()
             await self._writer.run(lambda connection: files.prepare(connection, self._path))
             await self._writer.run(self._set_page_limit)
+            await self._writer.run(files.settle)
+            self._identity = await asyncio.to_thread(files.identity, self._path)
             self._reader = await self._opened()
             await self._reader.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
         except BaseException as error:
             await self._disconnect()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | OSError):
                 raise StoreUnavailable(f"the store cannot be opened: {error}") from error
             raise
+
+    def _check_identity(self) -> None:
+        """Make sure that the open files still have their names: others are lost to whoever opens the store next."""
+        try:
+            same = files.identity(self._path) == self._identity
+        except OSError:
+            same = False
+        if not same:
+            raise StoreUnavailable(
+                f"the files of the store {self._path} were removed or replaced while it was open"
+            )
 
     async def _opened(self) -> _Connection:
         # mode=rw: opening never creates a file. A volume that is gone must not pass for an agent without entries.
@@ -283,5 +303,6 @@ def _in_transaction(connection: sqlite3.Connection, write: Callable[[], object])
             clean = False
         if isinstance(error, sqlite3.Error):
             clean = clean and isinstance(error, sqlite3.OperationalError)
-            raise StoreUnavailable(f"the store took nothing: {error}", clean=clean) from error
-        raise
+        elif clean:
+            raise  # rolled back, whatever it is
+        raise StoreUnavailable(f"the store took nothing: {error!r}", clean=clean) from error

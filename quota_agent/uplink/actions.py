@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quotafleet.link.messages import (
+    MAX_OVERRIDES,
     AllocationUpdate,
     FenceKind,
     FromAgent,
     OverrideAsk,
     OverrideStanding,
+    OverrideState,
     OverrideUpdate,
     Report,
     Standing,
@@ -75,6 +77,8 @@ class MakeReport:
     #: Quotas whose standing must be in the report, changed or not.
     quota_uids: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
+    #: Overrides whose end the controller has recorded: they need not be in the report.
+    settled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class ReportSource(Protocol):
         """The standing of one quota, if the store knows it."""
 
     def override_standings(self) -> tuple[OverrideStanding, ...]:
-        """Every override that the controller named and has not settled."""
+        """Every override that the controller's words named, or that a new generation may not know."""
 
     def open_asks(self) -> tuple[OverrideAsk, ...]:
         """Asks that the controller has not answered."""
@@ -127,8 +131,23 @@ def make_report(source: ReportSource, order: MakeReport, clock_ms: int) -> tuple
         mark=source.mark,
         clock_ms=clock_ms,
         standings=(*standings, *(standing for standing in extra if standing is not None)),
-        overrides=source.override_standings(),
+        overrides=_overrides(source.override_standings(), order.settled),
         asks=source.open_asks(),
         answers=order.answers,
     )
     return report, stamp
+
+
+def is_final(standing: OverrideStanding) -> bool:
+    """Whether the override can change no more."""
+    return standing.state in (OverrideState.USED, OverrideState.DEAD)
+
+
+def _overrides(
+    standings: tuple[OverrideStanding, ...], settled: frozenset[str]
+) -> tuple[OverrideStanding, ...]:
+    """As many as a message takes. Those that have ended go first: they make room as they are acknowledged."""
+    news = [each for each in standings if not (is_final(each) and each.override_id in settled)]
+    if len(news) > MAX_OVERRIDES:
+        news.sort(key=is_final, reverse=True)
+    return tuple(news[:MAX_OVERRIDES])

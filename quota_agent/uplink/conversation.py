@@ -153,7 +153,7 @@ class Conversation:
                 written = await self._put(action.message)
             else:
                 report, stamp = make_report(self._gate, action, self._clock.wall_ms())
-                self._link.made(report.number, stamp)
+                self._link.made(report.number, stamp, report.overrides)
                 written = await self._put(report)
                 self._perform(self._link.written(self._clock.monotonic_ms()))
             if not written:

@@ -7,15 +7,17 @@ the old stream still says.
 The rules, in short. The hello goes first, and its answer must be Welcome, StaleHello or Fence. What the controller
 wants is made durable before it is acknowledged, one store command at a time; what arrives meanwhile is merged, the
 newest of each winning. A report holds every standing changed since the last report that was acknowledged on this
-stream, so a lost, repeated or late message is healed by the next one. Nothing here grows with time.
+stream, and every override that has not ended or whose end is not acknowledged, so a lost, repeated or late message is
+healed by the next one. Nothing here grows with time, but the ids of overrides that have ended.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from quota_agent.uplink.actions import (
     Action,
@@ -29,6 +31,7 @@ from quota_agent.uplink.actions import (
     MakeReport,
     Send,
     Store,
+    is_final,
 )
 from quotafleet.link.messages import (
     AllocationUpdate,
@@ -38,6 +41,7 @@ from quotafleet.link.messages import (
     FenceKind,
     FromController,
     Hello,
+    OverrideStanding,
     OverrideUpdate,
     ReportAck,
     ReportRequest,
@@ -86,14 +90,24 @@ class _Waiting:
     mark: bytes | None = None
     controller_ms: int | None = None
     fence: FenceKind | None = None
+    #: The newest generation of the controller's database that this stream has spoken in.
+    generation: int = 0
 
-    def add(self, update: Update) -> None:
+    def add(self, update: Update) -> bool:
+        """Merge an update; whether it begins a new generation."""
+        generations = (allocation.revision.generation for allocation in update.allocations)
+        newest = max(generations, default=self.generation)
+        renews = newest > self.generation
+        if renews:
+            # Approvals of the generation before end with it. Merged into one command they would come after its end.
+            self.generation, self.overrides = newest, {}
         for allocation in update.allocations:
             known = self.allocations.get(allocation.quota_uid)
             if known is None or known.revision < allocation.revision:
                 self.allocations[allocation.quota_uid] = allocation
         for override in update.overrides:
             self.overrides[override.override_id] = override
+        return renews
 
     def take(self) -> Command | None:
         """The next command, if anything waits; a fence makes all else pointless."""
@@ -107,6 +121,15 @@ class _Waiting:
         self.allocations, self.overrides = {}, {}
         self.mark = self.controller_ms = self.fence = None
         return command
+
+
+class _Made(NamedTuple):
+    """A report that waits for its acknowledgement."""
+
+    number: int
+    stamp: int
+    #: The overrides that it states to have ended.
+    finals: frozenset[str]
 
 
 class AgentLink:
@@ -129,10 +152,11 @@ class AgentLink:
         self._wanted = False
         self._urgent = False
         self._answers: dict[int, str] = {}
-        # Acknowledgements: number and stamp of the reports that wait, and the stamp of the last that does not.
-        self._unacknowledged: deque[tuple[int, int]] = deque(maxlen=MAX_REMEMBERED)
+        # Acknowledgements: the reports that wait for theirs, and what the others come to.
+        self._unacknowledged: deque[_Made] = deque(maxlen=MAX_REMEMBERED)
         self._acknowledged_stamp = 0
         self._acknowledged = 0
+        self._settled: frozenset[str] = frozenset()
 
     @property
     def up(self) -> bool:
@@ -206,9 +230,10 @@ class AgentLink:
             actions = self._acknowledge_fence(now_ms)
         return self._wake(actions)
 
-    def made(self, number: int, stamp: int) -> None:
+    def made(self, number: int, stamp: int, overrides: Iterable[OverrideStanding] = ()) -> None:
         """Report `number` is built, on the view with that stamp. Call it before the report can be acknowledged."""
-        self._unacknowledged.append((number, stamp))
+        finals = (standing.override_id for standing in overrides if is_final(standing))
+        self._unacknowledged.append(_Made(number, stamp, frozenset(finals)))
 
     def written(self, now_ms: int) -> list[Action]:
         """The stream has taken the report."""
@@ -222,7 +247,7 @@ class AgentLink:
         match message:
             case Welcome():
                 self.phase = Phase.WELCOMING
-                self.heartbeat_ms = message.heartbeat_ms
+                self.heartbeat_ms, self._waiting.generation = message.heartbeat_ms, message.generation
                 whole = Apply(
                     message.allocations, message.overrides, message.mark, message.clock_ms, complete=True
                 )
@@ -239,7 +264,7 @@ class AgentLink:
             case ReportAck():
                 return self._acknowledge(message)
             case Update():
-                self._waiting.add(message)
+                self._hear_overrides(message, self._waiting.add(message))
                 return self._store_next()
             case ReportRequest():
                 self._answers[message.request] = message.quota_uid
@@ -264,12 +289,25 @@ class AgentLink:
         if ack.number <= self._acknowledged or ack.number > self._number:
             return []
         self._acknowledged = ack.number
-        while self._unacknowledged and self._unacknowledged[0][0] <= ack.number:
-            self._acknowledged_stamp = self._unacknowledged.popleft()[1]
+        while self._unacknowledged and self._unacknowledged[0].number <= ack.number:
+            made = self._unacknowledged.popleft()
+            self._acknowledged_stamp = made.stamp
+            if not made.finals <= self._settled:
+                self._settled |= made.finals
         if not ack.mark:
             return [Contact(ack.clock_ms)]
         self._waiting.mark, self._waiting.controller_ms = ack.mark, ack.clock_ms
         return [Contact(ack.clock_ms), *self._store_next()]
+
+    def _hear_overrides(self, update: Update, renews: bool) -> None:
+        """What the controller names it wants to hear of, settled or not; a new generation wants to hear of all."""
+        if renews:
+            self._settled = frozenset()
+            self._unacknowledged = deque(
+                (made._replace(finals=frozenset()) for made in self._unacknowledged), MAX_REMEMBERED
+            )
+        elif self._settled and update.overrides:
+            self._settled -= {override.override_id for override in update.overrides}
 
     def _fence(self, fence: Fence) -> list[Action]:
         self.phase = Phase.FENCING
@@ -299,7 +337,7 @@ class AgentLink:
         self._reported_ms = now_ms
         uids, answers = tuple(dict.fromkeys(self._answers.values())), tuple(self._answers)
         self._answers = {}
-        return [MakeReport(self._number, self._acknowledged_stamp, uids, answers)]
+        return [MakeReport(self._number, self._acknowledged_stamp, uids, answers, self._settled)]
 
     def _acknowledge_fence(self, now_ms: int) -> list[Action]:
         assert self._fence_ack is not None, "the fence is durable"

@@ -168,5 +168,5 @@ def finalise(allocation: Allocation, final: FinalStanding | None, now_ms: int) -
 
 
 def charge_copy(allocation: Allocation, spent: int) -> Allocation:
-    """Charges what a copy of the store spent since its last mark, as overage (S6)."""
+    """Charges what a copy of the store spent since the last mark that it knows was shown, as overage (S6)."""
     return replace(allocation, copies=allocation.copies + spent, overage=allocation.overage + spent)

@@ -91,6 +91,7 @@ async def test_a_copy_fence_is_durable_and_draws_a_new_id(tmp_path: Path, clock:
         await gate.acquire(want("q", "a", 3))
         await gate.apply([], [], mark=b"m1")
         await gate.acquire(want("q", "b", 2))
+        await gate.apply([], [], mark=b"m2")
         await gate.acquire(want("q", "c", 1, hold_ms=1000))
         old = (await gate.hello()).store_id
         ack = await gate.fence(FenceKind.COPY)

@@ -146,7 +146,7 @@ class World:
                     self.up.append(message)
                 case MakeReport():
                     report, stamp = make_report(self.agent, action, self.now)
-                    self.link.made(report.number, stamp)
+                    self.link.made(report.number, stamp, report.overrides)
                     self.up.append(report)
                     self.perform(self.link.written(self.now))
                 case Store(command):

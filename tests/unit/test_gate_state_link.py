@@ -131,28 +131,32 @@ def test_a_stale_dial_is_left_behind_and_never_goes_back(gate: PureGate) -> None
     assert gate.one(SayHello()).dial == 8
 
 
-def test_a_mark_is_stored_beside_the_totals_of_that_moment(gate: PureGate) -> None:
+def test_a_mark_is_stored_beside_the_totals_of_that_moment_and_is_the_baseline_once_it_was_shown(
+    gate: PureGate,
+) -> None:
     gate.limit(10, "other")
     gate.granted(acquire("a", 4))
-    gate.apply(mark=b"m1")
-    gate.granted(acquire("b", 2))
-    gate.apply(mark=b"m1")
-    assert gate.state.quotas[Q].marked == Totals(consumed=4), "the same mark again is no new one"
-    gate.apply(mark=b"m2")
-    assert gate.state.quotas[Q].marked == Totals(consumed=6)
+    seen = []
+    for mark, spends in ((b"m1", 2), (b"m1", 0), (b"m2", 1), (b"m3", 0)):
+        gate.apply(mark=mark)
+        quota = gate.state.quotas[Q]
+        seen.append((quota.marked.consumed, quota.marking.consumed))
+        if spends:
+            gate.granted(acquire(f"after {mark!r}", spends))
+    assert seen == [(0, 4), (0, 4), (4, 6), (6, 7)], "the same mark again is no new one"
     assert gate.state.quotas[uid_of("other")].marked == Totals()
 
 
 # --- fences -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "store_id"), [(FenceKind.COPY, "drawn"), (FenceKind.ENDED, "store-1")])
-def test_a_fence_ends_all_spending_at_once(gate: PureGate, kind: FenceKind, store_id: str) -> None:
+@pytest.mark.parametrize("kind", FenceKind)
+def test_a_fence_ends_all_spending_at_once_and_draws_a_new_id(gate: PureGate, kind: FenceKind) -> None:
     gate.apply(approval("o-1"), approval("o-2"), mark=b"m1")
     gate.group(acquire("a", 4), acquire("b", 2, hold_ms=1000), acquire("c", 3, override_id="o-1"))
     gate.limit(1)
     ack = gate.one(FenceStore(kind, "drawn"))
-    assert (ack.kind, ack.store_id, ack.mark) == (kind, store_id, b"m1")
+    assert (ack.kind, ack.store_id, ack.mark) == (kind, "drawn", b"m1")
     assert named(ack)[Q].totals == Totals(consumed=4, override_consumed=3)
     assert named(ack)[Q].marked == Totals()
     assert {each.override_id: each.state for each in ack.overrides} == {"o-1": USED, "o-2": DEAD}

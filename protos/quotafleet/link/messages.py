@@ -17,6 +17,9 @@ MAX_UNITS = 10**15
 #: How many open requests a standing may carry, the oldest.
 MAX_OPEN_REQUESTS = 64
 
+#: How many overrides a hello or a report states; later reports state the rest, as these are acknowledged.
+MAX_OVERRIDES = 4096
+
 
 class Revision(NamedTuple):
     """A place in the order of one allocation's updates; a restored controller database starts a new generation."""
@@ -164,7 +167,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class FinalStanding:
-    """What a fenced store spent of one quota: its totals, and those it stored beside its last session mark."""
+    """What a fenced store spent of one quota.
+
+    `marked` are the totals that it stored beside the newest session mark known to have been shown. A copy is charged
+    what is above: too much, by what was spent between two marks, never too little.
+    """
 
     quota_uid: str
     totals: Totals
@@ -176,7 +183,7 @@ class FenceAck:
     """The fence is durable on the store: it spends nothing any more, and these totals are final."""
 
     kind: FenceKind
-    #: After a COPY fence the new id that the store drew; its old one for ENDED.
+    #: The new id that the store drew with the fence; copies share the old one.
     store_id: str
     mark: bytes
     standings: tuple[FinalStanding, ...]

@@ -439,7 +439,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverrideStanding]:
-        """Every override that the store knows and the controller has not settled."""
+        """Overrides that the store knows and the controller has not settled; at most 4,096, reports state the rest."""
 
     @_builtins.property
     def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverrideAsk]:
@@ -494,7 +494,10 @@ class Report(_message.Message):
 
     @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverrideStanding]:
-        """Every override that the last update or welcome named."""
+        """Overrides that the last welcome or an update since has named; after a new generation began, every override that the
+        store knows. One that was stated as USED or DEAD is left out once that report is acknowledged on this stream, until
+        an update names it again. At most 4,096, those that have ended first; later reports state the rest.
+        """
 
     @_builtins.property
     def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverrideAsk]:
@@ -540,7 +543,11 @@ class FinalStanding(_message.Message):
 
     @_builtins.property
     def marked_totals(self) -> Global___Totals:
-        """Totals that were stored together with the last session mark."""
+        """Totals that were stored together with the newest session mark that is known to have been shown: the one before the
+        mark held. The mark held may never be shown, and what was spent before it was stored must be charged all the same.
+        A copy is charged totals - marked_totals: never too little, and too much by what was spent between two marks, about
+        a heartbeat's worth.
+        """
 
     def __init__(
         self,
@@ -571,7 +578,7 @@ class FenceAck(_message.Message):
     kind: Global___FenceKind.ValueType
     """As in the Fence."""
     store_id: _builtins.str
-    """COPY: the new id that the store drew. ENDED: its id."""
+    """The new id that the store drew with the fence. Copies share the old one; of an ended epoch, too, two may turn up."""
     mark: _builtins.bytes
     """The session mark last stored."""
     @_builtins.property

@@ -49,8 +49,8 @@ class AgentLinkServiceStub:
        - `StaleHello`: the dial was not above the last one seen. Nothing was changed. The agent stores
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
-         cancels open holds and unspent overrides, and after a COPY fence draws a new store id - and answers with
-         `FenceAck`. It repeats that in every later life until it reads `FenceDone`; then it stops dialling.
+         cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
+         that in every later life until it reads `FenceDone`; then it stops dialling.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
@@ -70,9 +70,11 @@ class AgentLinkServiceStub:
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A hello
-    with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A store that
-    has none yet presents an empty mark.
+    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
+    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
+    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
+    store that has none yet presents an empty mark.
 
     TOTALS
 
@@ -111,8 +113,8 @@ class AgentLinkServiceAsyncStub(AgentLinkServiceStub):
        - `StaleHello`: the dial was not above the last one seen. Nothing was changed. The agent stores
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
-         cancels open holds and unspent overrides, and after a COPY fence draws a new store id - and answers with
-         `FenceAck`. It repeats that in every later life until it reads `FenceDone`; then it stops dialling.
+         cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
+         that in every later life until it reads `FenceDone`; then it stops dialling.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
@@ -132,9 +134,11 @@ class AgentLinkServiceAsyncStub(AgentLinkServiceStub):
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A hello
-    with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A store that
-    has none yet presents an empty mark.
+    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
+    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
+    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
+    store that has none yet presents an empty mark.
 
     TOTALS
 
@@ -169,8 +173,8 @@ class AgentLinkServiceServicer(metaclass=_abc_1.ABCMeta):
        - `StaleHello`: the dial was not above the last one seen. Nothing was changed. The agent stores
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
-         cancels open holds and unspent overrides, and after a COPY fence draws a new store id - and answers with
-         `FenceAck`. It repeats that in every later life until it reads `FenceDone`; then it stops dialling.
+         cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
+         that in every later life until it reads `FenceDone`; then it stops dialling.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
@@ -190,9 +194,11 @@ class AgentLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A hello
-    with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A store that
-    has none yet presents an empty mark.
+    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
+    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
+    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
+    store that has none yet presents an empty mark.
 
     TOTALS
 

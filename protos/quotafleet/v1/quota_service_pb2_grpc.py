@@ -46,7 +46,7 @@ class QuotaServiceStub:
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 
@@ -154,7 +154,7 @@ class QuotaServiceServicer:
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 
@@ -372,7 +372,7 @@ class QuotaService:
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 

@@ -47,7 +47,7 @@ class QuotaServiceStub:
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 
@@ -112,7 +112,7 @@ class QuotaServiceAsyncStub(QuotaServiceStub):
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 
@@ -173,7 +173,7 @@ class QuotaServiceServicer(metaclass=_abc_1.ABCMeta):
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
     Every mutation takes `request_id` (at most 128 characters): a repeat with the same content returns the recorded answer,
-    with other content REQUEST_ID_REUSED. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
+    with other content REQUEST_ID_REUSED, for at least 30 days. Leave it empty to go without. Call metadata `quotafleet-actor` names who acts, for
     the history. Errors are described at ErrorReason.
     """
 

@@ -978,7 +978,7 @@ class QuotaStatus(_message.Message):
 
     @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
-        """Overrides that can be spent, and asks that wait."""
+        """Overrides that can be spent, and asks that wait: at most 100, those that can be spent first, then the newest asks."""
 
     def __init__(
         self,

@@ -39,7 +39,8 @@ class GateServiceStub:
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -121,7 +122,8 @@ class GateServiceServicer:
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -191,7 +193,8 @@ class GateServiceServicer:
 
     def RequestOverride(self, request, context):
         """Asks the controller for permission to go beyond the limit. The ask is durable and goes up when there is a link;
-        call again with the same request_id to see where it stands. An approved override is spent by Acquire.
+        call again with the same request_id to see where it stands. An approved override is spent by Acquire. At most 1,000
+        asks of one quota may wait for an answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,7 +287,8 @@ class GateService:
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """

@@ -40,7 +40,8 @@ class GateServiceStub:
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -69,7 +70,8 @@ class GateServiceStub:
     """One entry by its request_id. ENTRY_UNKNOWN if it was never granted."""
     RequestOverride: _grpc.UnaryUnaryMultiCallable[_gate_service_pb2.RequestOverrideRequest, _gate_service_pb2.RequestOverrideResponse]
     """Asks the controller for permission to go beyond the limit. The ask is durable and goes up when there is a link;
-    call again with the same request_id to see where it stands. An approved override is spent by Acquire.
+    call again with the same request_id to see where it stands. An approved override is spent by Acquire. At most 1,000
+    asks of one quota may wait for an answer.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_gate_service_pb2.GetStatusRequest, _gate_service_pb2.GetStatusResponse]
     """State of the agent, its store and its link."""
@@ -89,7 +91,8 @@ class GateServiceAsyncStub(GateServiceStub):
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -115,7 +118,8 @@ class GateServiceAsyncStub(GateServiceStub):
     """One entry by its request_id. ENTRY_UNKNOWN if it was never granted."""
     RequestOverride: _aio.UnaryUnaryMultiCallable[_gate_service_pb2.RequestOverrideRequest, _gate_service_pb2.RequestOverrideResponse]  # type: ignore[assignment]
     """Asks the controller for permission to go beyond the limit. The ask is durable and goes up when there is a link;
-    call again with the same request_id to see where it stands. An approved override is spent by Acquire.
+    call again with the same request_id to see where it stands. An approved override is spent by Acquire. At most 1,000
+    asks of one quota may wait for an answer.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_gate_service_pb2.GetStatusRequest, _gate_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """State of the agent, its store and its link."""
@@ -134,7 +138,8 @@ class GateServiceServicer(metaclass=_abc_1.ABCMeta):
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
     units can be acquired again on the same agent. An ended entry's request_id is used up: asking again is refused with
     ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release.
+    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
+    may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -218,7 +223,8 @@ class GateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gate_service_pb2.RequestOverrideResponse, _abc.Awaitable[_gate_service_pb2.RequestOverrideResponse]]:
         """Asks the controller for permission to go beyond the limit. The ask is durable and goes up when there is a link;
-        call again with the same request_id to see where it stands. An approved override is spent by Acquire.
+        call again with the same request_id to see where it stands. An approved override is spent by Acquire. At most 1,000
+        asks of one quota may wait for an answer.
         """
 
     @_abc_1.abstractmethod
