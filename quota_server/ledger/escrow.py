@@ -115,10 +115,15 @@ def count(allocation: Allocation, standing: Standing, dial: int, now_ms: int) ->
 
 
 def adopt(allocation: Allocation, standing: Standing, dial: int, now_ms: int) -> Allocation:
-    """After a restore: what the store says beyond what the ledger remembers is true (section 8)."""
+    """After a restore: what the store says beyond what the ledger remembers is true (section 8).
+
+    What it may go on enforcing is the limit it states, and no more: the limit that the ledger remembers may have been
+    given up since, and be in somebody else's hands.
+    """
     adopted = replace(
         allocation,
         exposure=max(allocation.exposure, standing.limit),
+        offered=standing.limit,
         revision=max(allocation.revision, standing.revision),
         sequence=min(allocation.sequence, standing.sequence),
     )

@@ -164,7 +164,7 @@ class LinkEvents:
             else:
                 self._standing(epoch.key, standing, hello.dial)
         if adopting:
-            self._renew(epoch)
+            self._renew(epoch, {standing.quota_uid for standing in hello.standings})
         self._override_standings(epoch.key, hello.overrides)
         for allocation in self._book.allocations_of_agent(epoch.key):
             quota = self._book.quotas[allocation.quota_uid]
@@ -178,7 +178,16 @@ class LinkEvents:
     def _adopt(self, epoch: Epoch, standing: Standing, dial: int) -> None:
         """Takes a store's word for what the ledger does not remember."""
         if standing.quota_uid not in self._book.quotas:
-            _log.error("agent_uid=%s holds a quota that is not here: %s", epoch.agent_uid, standing.quota_uid)
+            _log.error(
+                "a store holds a quota that is not here: agent=%s epoch=%d quota_uid=%s count=%d held=%d limit=%d; "
+                "if it is made again, give its count as this agent's initial count",
+                self._book.agents[epoch.agent_uid].name,
+                epoch.epoch,
+                standing.quota_uid,
+                standing.totals.count + standing.totals.overridden,
+                standing.held,
+                standing.limit,
+            )
             return
         key = AllocationKey(standing.quota_uid, *epoch.key)
         before = self._known(key)
@@ -189,11 +198,11 @@ class LinkEvents:
         what = {"limit": standing.limit, "count": standing.totals.count}
         self._note(key, "adopted", "the store is ahead of the restored database", what)
 
-    def _renew(self, epoch: Epoch) -> None:
-        """Gives every allocation a revision of the new generation, at the limit in force: no limit grows."""
+    def _renew(self, epoch: Epoch, stated: set[str]) -> None:
+        """Gives every allocation a revision of the new generation, at the limit its store states: no limit grows."""
         for allocation in self._book.allocations_of_agent(epoch.key):
             if not allocation.settled:
-                limit = min(allocation.offered, allocation.exposure)
+                limit = allocation.offered if allocation.quota_uid in stated else 0
                 self._book.decide(escrow.offer(allocation, limit, self._book.meta.generation))
 
     # --- report ------------------------------------------------------------------------------------------------------

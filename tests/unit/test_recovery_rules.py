@@ -9,9 +9,11 @@ import pytest
 
 from quota_server.errors import LedgerRefusal
 from quota_server.ledger.model import AgentKey, Assume, OverridePolicy
+from quota_server.ledger.policies import Policy
 from quotafleet.link.messages import (
     Fence,
     FenceKind,
+    OpenRequest,
     OverrideStanding,
     OverrideState,
     Welcome,
@@ -92,6 +94,48 @@ async def test_the_first_hello_of_an_epoch_is_adopted_and_no_limit_grows(
         await ledger.set_target(500)
         await ledger.settle_down(a, b)
         assert (a.part.limit, b.part.limit) == (100, 100)
+
+
+async def test_a_limit_that_was_given_up_since_the_backup_does_not_come_back(
+    tmp_path: Path, put_back: Restored
+) -> None:
+    """Units moved from b to a after the backup: the ledger remembers b's old limit, and must not send it again."""
+    (tmp_path / "live").mkdir()
+    async with open_ledger(tmp_path / "live") as ledger:
+        await ledger.quota(target=100, policy=Policy.MAX_MIN)
+        await ledger.sites_of("a", "b")
+    shutil.copytree(tmp_path / "live", tmp_path / "backup")
+    async with open_ledger(tmp_path / "live") as live:
+        live.quota_uid, live.sites = ledger.quota_uid, ledger.sites
+        a, b = live.sites.values()
+        a.ledger = b.ledger = live
+        await a.hello()
+        await b.hello()
+        a.part.open_requests = (OpenRequest(100),)
+        await live.settle_down(a, b)
+        a.part.open_requests = ()
+        assert (a.spend(1_000), b.part.limit) == (100, 0)
+    async with put_back(live) as ledger:
+        await ledger.recovery.begin(ledger.now_ms)
+        await b.hello()  # a is away
+        await ledger.settle_down(b)
+        assert (b.part.limit, b.spend(1_000)) == (0, 0)
+        await a.hello()
+        await ledger.settle_down(a, b)
+        await ledger.recovery.finish(ledger.call(), confirm=True)
+        quota = await ledger.get_quota(live.quota_uid)
+        assert (quota.known_count, quota.upper_bound) == (100, 100)
+
+
+async def test_an_allocation_that_a_store_does_not_know_grants_nothing_while_everything_recovers(
+    tmp_path: Path, put_back: Restored
+) -> None:
+    lost = await lost_after_growth(tmp_path, "a")
+    async with put_back(lost) as ledger:
+        fresh = await ledger.site("fresh", quota="q")
+        await ledger.recovery.begin(ledger.now_ms)
+        await fresh.hello()
+        assert fresh.part.limit == 0
 
 
 async def test_streams_that_were_up_when_the_restore_was_noticed_have_to_say_hello_again(
