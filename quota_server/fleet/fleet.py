@@ -193,8 +193,9 @@ class Fleet:
     async def _on_store(self, use_case: Callable[[], Awaitable[T]]) -> T:
         try:
             return await use_case()
-        except StoreUnavailable:
+        except StoreUnavailable as refusal:
             self.store_ok = False
+            _log.error("the database does not take changes: %s", refusal.message)
             raise
 
     def store_recovered(self) -> None:
@@ -265,6 +266,7 @@ class Fleet:
             older.session.supersede()
             older.wake.set()
         self._rounds.welcomed(agent, connection)
+        _log.info("agent linked agent_uid=%s epoch=%d", *agent)
 
     def _forget(self, connection: Connection) -> None:
         """Nothing is sent on this stream any more, and nobody waits for it."""
@@ -272,6 +274,7 @@ class Fleet:
         if agent is not None and self._connections.get(agent) is connection:
             del self._connections[agent]
             self._rounds.gone(agent)
+            _log.info("agent unlinked agent_uid=%s epoch=%d", *agent)
 
     @staticmethod
     def _end_of(connection: Connection) -> GoneEvent:

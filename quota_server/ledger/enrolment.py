@@ -132,6 +132,8 @@ class Enrolments:
             ending = AgentKey(agent.uid, number or agent.epoch)
             if ending not in book.epochs:
                 raise field_invalid("epoch", f"agent {agent.name!r} has no epoch {number}")
+            if book.epochs[ending].settled:
+                raise field_invalid("epoch", f"epoch {ending.epoch} of {agent.name!r} was settled already")
             before = {uid: limits_of(book, uid) for uid in quotas}
             await self._settle(transaction, ending, assume)
             renewed = ending == agent.key

@@ -79,7 +79,7 @@ class LinkEvents:
             return Reply((StaleHello(epoch.last_dial),))
         if refusal := refuse_standings(hello.standings):
             return Reply(refusal=refusal)
-        epoch = replace(epoch, last_dial=hello.dial, online=False, fenced=False, contact_ms=self._now_ms)
+        epoch = replace(epoch, last_dial=hello.dial, online=False, fenced=False)
         self._book.decide(epoch)
         try:
             mark = self._marks.decode(agent, hello.mark)
@@ -152,6 +152,7 @@ class LinkEvents:
         epoch = replace(
             epoch,
             online=True,
+            contact_ms=self._now_ms,
             store_id=hello.store_id,
             shown=mark,
             offered=Mark(generation, max(mark.number, epoch.offered.number) + 1),

@@ -52,6 +52,7 @@ class AgentLinkService(pb_grpc.AgentLinkServiceServicer):
         try:
             agent = self._agent_of(context)
         except TokenInvalid as invalid:
+            _log.warning("a link without a valid token was refused peer=%s", context.peer())
             await self._hear_out(request_iterator)
             await errors.abort(
                 context, "TOKEN_INVALID", f"{invalid}: use the credential of `quotactl agent add`"

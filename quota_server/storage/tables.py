@@ -193,13 +193,6 @@ Index(
     sqlite_where=allocation_is_short,
     postgresql_where=allocation_is_short,
 )
-Index(
-    "ix_allocations_oldest_report",
-    allocations.c.quota_uid,
-    allocations.c.report_ms,
-    sqlite_where=allocation_is_unsettled,
-    postgresql_where=allocation_is_unsettled,
-)
 
 overrides = Table(
     "overrides",

@@ -134,11 +134,16 @@ def _numbers(connection: Connection, quota_uid: str) -> QuotaNumbers | None:
         .join(epochs, _newest_epoch)
         .where(assignments.c.quota_uid == quota_uid, assignments.c.assigned, agent_is_enrolled)
     )
-    # One that has never reported comes first, and its NULL is the answer.
+    # Whatever an agent says, its quotas that did not change stand as they were last reported: they are as old as its
+    # last word. One that has never reported comes first, and its NULL is the answer.
+    reported, heard = allocations.c.report_ms, epochs.c.contact_ms
+    age = case((reported.is_(None), None), (heard > reported, heard), else_=reported)
     oldest = (
-        select(allocations.c.report_ms)
+        select(age)
+        .select_from(allocations)
+        .join(epochs, _same(allocations, epochs, "agent_uid", "epoch"))
         .where(allocations.c.quota_uid == quota_uid, allocation_is_unsettled)
-        .order_by(allocations.c.report_ms.asc().nulls_first())
+        .order_by(age.asc().nulls_first())
         .limit(1)
     )
     total, connected = connection.execute(assigned).one()

@@ -217,13 +217,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("NOT final"),
     )
     op.create_index(
-        "ix_allocations_oldest_report",
-        "allocations",
-        ["quota_uid", "report_ms"],
-        sqlite_where=sa.text("settled = 0"),
-        postgresql_where=sa.text("NOT settled"),
-    )
-    op.create_index(
         "ix_allocations_short",
         "allocations",
         ["quota_uid"],
