@@ -13,7 +13,7 @@ from quota_agent.clock import SystemClock
 from quota_agent.config import BadConfig, Config
 from quota_agent.gate.gate import Gate
 from quota_agent.gate.model import GateSettings
-from quota_agent.local.server import LocalServer
+from quota_agent.local.server import LocalServer, SocketLost
 from quota_agent.local.service import GateServicer
 from quota_agent.store.sqlite import SqliteStore
 from quota_agent.uplink.stream import Uplink
@@ -21,12 +21,14 @@ from quota_agent.uplink.stream import Uplink
 log = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+#: How often the app looks whether its socket is still there.
+SOCKET_CHECK_SECONDS: Final = 2.0
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, *, socket_check_seconds: float = SOCKET_CHECK_SECONDS) -> None:
     """Run the agent until SIGTERM or SIGINT; a second signal leaves at once, which loses nothing.
 
-    Raises AgentError if it cannot begin: the message says why and what to do.
+    Raises AgentError if it cannot begin or loses its socket: the message says why and what to do.
     """
     if not __debug__:
         raise BadConfig("python -O would switch off the gate's checks: run without it")
@@ -42,11 +44,11 @@ async def run(config: Config) -> None:
         await gate.bind(who.agent, who.agent_uid, who.epoch)
         if config.reset_clock is not None:
             await gate.reset_clock(config.reset_clock)
-        await _serve(config, gate, stop)
+        await _serve(config, gate, stop, socket_check_seconds)
     log.info("quota-agent stopped")
 
 
-async def _serve(config: Config, gate: Gate, stop: asyncio.Event) -> None:
+async def _serve(config: Config, gate: Gate, stop: asyncio.Event, check_seconds: float) -> None:
     """Serve until told to stop; then finish what is in flight.
 
     The uplink outlives the calls: those that wait for more limit may still get it. A task that fails ends all.
@@ -59,7 +61,9 @@ async def _serve(config: Config, gate: Gate, stop: asyncio.Event) -> None:
         ) as server,
         asyncio.TaskGroup() as group,
     ):
+        guard = group.create_task(_guard_socket(server, stop, check_seconds), name="socket")
         tasks = [
+            guard,
             group.create_task(uplink.run(), name="uplink"),
             group.create_task(_follow_health(gate, server), name="health"),
             group.create_task(gate.watch_writer(), name="gate"),
@@ -67,10 +71,23 @@ async def _serve(config: Config, gate: Gate, stop: asyncio.Event) -> None:
         await server.set_healthy(gate.healthy)  # before anybody is told that it is ready
         log.info("quota-agent ready socket=%s%s", config.socket, _also(config, server))
         await stop.wait()
+        lost = guard.done()
         log.info("quota-agent stopping: finishing what is in flight")
         await server.drain()
         for task in tasks:
             task.cancel()
+    if lost:
+        raise SocketLost(
+            f"{config.socket} was removed or replaced, so no command could reach this agent: nothing is lost, start it"
+            " again"
+        )
+
+
+async def _guard_socket(server: LocalServer, stop: asyncio.Event, seconds: float) -> None:
+    """Return, and stop the app, once somebody removed or replaced the socket: nobody can find the agent then."""
+    while server.owns_socket:  # noqa: ASYNC110 - nobody tells of it: it has to be looked for
+        await asyncio.sleep(seconds)
+    stop.set()
 
 
 async def _follow_health(gate: Gate, server: LocalServer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket as sockets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,9 @@ from quotafleet.errors import from_rpc_error
 
 #: Above the longest max_wait.
 CALL_SECONDS: Final = 30.0
+#: How long an agent that was started just now may take to answer.
+START_SECONDS: Final = 2.0
+_PROBE_SECONDS: Final = 0.05
 
 Answer = TypeVar("Answer")
 #: protobuf has two types of descriptors, of its two implementations, and none for both.
@@ -36,11 +41,31 @@ class Client:
         self, method: Callable[[gate_grpc.GateServiceStub], Callable[..., Answer]], request: Message
     ) -> Answer:
         """Call once; `method` picks the RPC from the stub."""
+        _wait_for(self._socket)
         with grpc.insecure_channel(f"unix:{self._socket.absolute()}") as channel:
             try:
                 return method(gate_grpc.GateServiceStub(channel))(request, timeout=CALL_SECONDS)
             except grpc.RpcError as error:
                 exits.fail_with(from_rpc_error(error), self._socket, as_json=self._as_json)
+
+
+def _wait_for(path: Path) -> None:
+    """Return once somebody listens there, or after a while: the call then says what is wrong."""
+    end = time.monotonic() + START_SECONDS
+    while not _listens(path) and time.monotonic() < end:
+        time.sleep(_PROBE_SECONDS)
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody does, or waiting would not help."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path.absolute()))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def print_json(message: Message) -> None:

@@ -37,6 +37,7 @@ _HINTS: Final = {
     "ENTRY_ENDED": "acquire again under another request id",
     "ENTRY_UNKNOWN": "check quota and request id with `quota-agent entries`",
     "OVERRIDE_UNKNOWN": "`quota-agent status` shows the overrides that can be spent",
+    "OVERRIDE_DECIDED": "it pays once and never again: ask for another with `quota-agent override request`",
     "REQUEST_ID_REUSED": "use another request id for another request",
     "STORE_UNAVAILABLE": "make room on the agent's disk, then repeat with the same request id",
 }
@@ -47,12 +48,17 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def fail(message: str, hint: str, code: int, *, as_json: bool = False, **details: object) -> NoReturn:
     """Say what is wrong and what to do next, and leave."""
     if as_json:
-        typer.echo(json.dumps({"error": {"message": message, "hint": hint, **details}}))
+        print_error(message, hint, **details)
     else:
         _errors.print(Text.assemble(("error: ", "bold red"), message))
         if hint:
             _errors.print(Text(f"  {hint}", "dim"))
     raise typer.Exit(code)
+
+
+def print_error(message: str, hint: str, **details: object) -> None:
+    """Say on stdout, as JSON, what is wrong."""
+    typer.echo(json.dumps({"error": {"message": message, "hint": hint, **details}}))
 
 
 def fail_with(error: QuotafleetError, socket: Path, *, as_json: bool) -> NoReturn:
@@ -67,6 +73,7 @@ def fail_with(error: QuotafleetError, socket: Path, *, as_json: bool) -> NoRetur
             "start one with `quota-agent run`, or name its socket with --socket or QUOTA_AGENT_SOCKET",
             UNREACHABLE,
             as_json=as_json,
+            reason=error.code.name,
         )
     message = error.message
     if error.fields:
@@ -76,6 +83,6 @@ def fail_with(error: QuotafleetError, socket: Path, *, as_json: bool) -> NoRetur
         _HINTS.get(error.reason, ""),
         BAD_USAGE if error.reason == FIELD_INVALID else REFUSED,
         as_json=as_json,
-        reason=error.reason,
+        reason=error.reason or error.code.name,
         metadata=error.metadata,
     )

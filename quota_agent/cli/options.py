@@ -27,9 +27,32 @@ SocketOption = Annotated[
         help="Unix socket of the agent.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        metavar="",
+        help="Answer with one line of JSON, errors included. Its amounts are integers of the quota's smallest unit.",
+    ),
+]
 QuotaArgument = Annotated[str, typer.Argument(metavar="QUOTA", help="Name of the quota.")]
-RequestIdArgument = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id given to acquire.")]
+RequestIdArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="REQUEST_ID", help="The id given to acquire; or say it with --request-id."),
+]
+RequestIdOption = Annotated[
+    str | None, typer.Option("--request-id", metavar="ID", help="The same as the argument REQUEST_ID.")
+]
+
+
+def one_request_id(argument: str | None, option: str | None) -> str:
+    """The request id, given in either way."""
+    if argument is not None and option is not None and argument != option:
+        raise typer.BadParameter("is given twice, and not the same", param_hint="REQUEST_ID")
+    found = option if argument is None else argument
+    if found is None:
+        raise typer.BadParameter("is needed, as an argument or with --request-id", param_hint="REQUEST_ID")
+    return found
 
 
 def duration(text: str) -> Duration:

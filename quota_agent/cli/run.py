@@ -52,13 +52,16 @@ def run(
         bool,
         typer.Option(
             "--reset-clock",
+            metavar="",
             help="The clock is right now, although the store has seen a later time. For one run.",
         ),
     ] = False,
     insecure: Annotated[
         bool,
         typer.Option(
-            "--insecure", help="Send the token in the clear to controllers that are not on this machine."
+            "--insecure",
+            metavar="",
+            help="Send the token in the clear to controllers that are not on this machine.",
         ),
     ] = False,
     grace: Annotated[

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quota_agent.cli.amounts import status_of
 from quota_agent.cli.client import Client, enum_name, print_json, rfc3339
 from quota_agent.cli.options import JsonOption, QuotaArgument, SocketOption, decimal
 from quotafleet.agent.v1 import gate_service_pb2 as pb
 
-_out = Console(highlight=False)
+#: Wide enough for every row: a terminal folds it, and nobody cuts an id that another command needs.
+_out = Console(highlight=False, width=10_000)
 _PAGE = 1_000
 
 
@@ -35,9 +37,8 @@ def status(socket: SocketOption, as_json: JsonOption = False) -> None:
         _out.print(_quota_table(whole))
     else:
         _out.print(Text("no quotas yet: they come with the first contact, once they are assigned", "dim"))
-    overrides = [override for quota in whole.quotas for override in quota.overrides]
-    if overrides:
-        _out.print(_override_table(overrides))
+    if any(quota.overrides for quota in whole.quotas):
+        _out.print(_override_table(whole))
 
 
 def entries(
@@ -64,7 +65,7 @@ def entries(
     if as_json:
         print_json(pb.ListEntriesResponse(entries=found, next_page_token=request.page_token))
         return
-    _out.print(_entry_table(found))
+    _out.print(_entry_table(found, status_of(client, quota).decimals))
     if more:
         _out.print(Text(f"there are more than {limit}: use --limit", "dim"))
 
@@ -104,23 +105,23 @@ def _quota_table(whole: pb.GetStatusResponse) -> Table:
     return table
 
 
-def _override_table(overrides: list[pb.Override]) -> Table:
+def _override_table(whole: pb.GetStatusResponse) -> Table:
     table = Table("override", "quota", "state", "request id", box=None, header_style="bold", pad_edge=False)
     table.add_column("amount", justify="right")
-    for override in overrides:
+    for override, decimals in ((each, quota.decimals) for quota in whole.quotas for each in quota.overrides):
         state = enum_name(override.DESCRIPTOR.fields_by_name["state"], override.state).lower()
         cells = (
             override.override_id or "-",
             override.quota,
             state,
             override.request_id,
-            str(override.amount),
+            decimal(override.amount, decimals),
         )
         table.add_row(*map(Text, cells))
     return table
 
 
-def _entry_table(found: list[pb.Entry]) -> Table:
+def _entry_table(found: list[pb.Entry], decimals: int) -> Table:
     table = Table("request id", "state", "created", "until", box=None, header_style="bold", pad_edge=False)
     table.add_column("granted", justify="right")
     table.add_column("labels")
@@ -128,7 +129,8 @@ def _entry_table(found: list[pb.Entry]) -> Table:
         state = enum_name(entry.DESCRIPTOR.fields_by_name["state"], entry.state).lower()
         until = rfc3339(entry.expire_time) if entry.HasField("expire_time") else ""
         named = " ".join(f"{key}={value}" for key, value in sorted(entry.labels.items()))
-        cells = (entry.request_id, state, rfc3339(entry.create_time), until, str(entry.granted), named)
+        granted = decimal(entry.granted, decimals)
+        cells = (entry.request_id, state, rfc3339(entry.create_time), until, granted, named)
         table.add_row(*map(Text, cells))
     return table
 

@@ -36,6 +36,10 @@ class CannotListen(AgentError):
     """The address cannot be served on; the message says why and what to do."""
 
 
+class SocketLost(AgentError):
+    """The socket's path leads elsewhere or nowhere: no command finds this agent any more."""
+
+
 class LocalServer:
     """Serves from entry to exit of `async with`.
 
@@ -58,6 +62,7 @@ class LocalServer:
         self._grace_seconds = grace_seconds
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._bound: tuple[int, int] | None = None
         #: The port that `listen` came to; None without it.
         self.port: int | None = None
 
@@ -69,6 +74,7 @@ class LocalServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         _listen_on_socket(server, self._path)
+        self._bound = _identity(self._path)
         if listen is not None:
             self.port = _listen_on_port(server, listen)
         await server.start()
@@ -85,8 +91,17 @@ class LocalServer:
         assert self._server is not None, "only within `async with`"
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._grace_seconds)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        if self.owns_socket:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+
+    @property
+    def owns_socket(self) -> bool:
+        """Whether the path still leads to the socket that was bound.
+
+        The kernel keeps the inode of a bound socket until it is closed, so no other file can have its number.
+        """
+        return self._bound is not None and _identity(self._path) == self._bound
 
     async def set_healthy(self, healthy: bool) -> None:
         """Tell the health service, for the whole server and for GateService."""
@@ -131,6 +146,15 @@ def _make_room(path: Path) -> None:
         path.unlink()
     except OSError as error:
         raise CannotListen(f"cannot use {path} as a socket: {error.strerror}") from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there: its device and inode; None without one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _answers(path: Path) -> bool:

@@ -91,6 +91,9 @@ class Uplink:
         except Exception:
             log.exception("the link failed in an unexpected way controller=%s", target)
             return self._next()
+        if self._gate.fence_confirmed:
+            log.info("the controller has recorded this agent's final totals controller=%s", target)
+            return self._next()
         if close.redial_at_once and not self._redialled:
             self._redialled = True
             return self._backoff.again()

@@ -12,7 +12,13 @@ from rich.text import Text
 
 from quota_server.cli import amounts, exits, times, views
 from quota_server.cli import options as o
-from quota_server.cli.credentials import CredentialOption, ForceOption, credential_file, without_token
+from quota_server.cli.credentials import (
+    CredentialOption,
+    ForceOption,
+    NextCredentialOption,
+    credential_file,
+    without_token,
+)
 from quota_server.cli.output import Cell, print_facts, print_json, print_table, say
 from quota_server.cli.session import Session
 from quotafleet.v1 import agent_admin_service_pb2 as pb
@@ -30,7 +36,7 @@ def add(
     ],
     credential: CredentialOption = None,
     force: ForceOption = False,
-    inactive: Annotated[bool, typer.Option("--inactive", help="Begin switched off.")] = False,
+    inactive: Annotated[bool, typer.Option("--inactive", metavar="", help="Begin switched off.")] = False,
     as_json: o.JsonOption = False,
 ) -> None:
     """Enrol an agent, and write its credential to a file. The secret is never printed."""
@@ -45,13 +51,13 @@ def add(
         print_json(answer)
         return
     say(f"agent {name!r} is enrolled (uid {answer.agent.uid}, epoch {answer.agent.epoch})", "green")
-    _say_how_to_start(session, name, file.path)
+    _say_how_to_start(session, name, file.path, assigned=False)
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Retired ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="Retired ones too.")] = False,
     as_json: o.JsonOption = False,
 ) -> None:
     """List the agents by name."""
@@ -133,13 +139,14 @@ def retire(
 ) -> None:
     """End an agent for good. It is charged until its store turns up with its final totals."""
     session = Session(context, as_json)
-    request = pb.RetireAgentRequest(agent=agent, assume=assume.number, confirm=confirm, reason=reason)
+    found = session.call(session.agents.GetAgent, pb.GetAgentRequest(agent=agent)).agent
+    request = pb.RetireAgentRequest(agent=found.uid, assume=assume.number, confirm=confirm, reason=reason)
     answer = session.call(session.agents.RetireAgent, request)
     if session.as_json:
         print_json(answer)
         return
     say(f"agent {answer.agent.name!r} is retired", "green")
-    _print_settlements(session, answer)
+    _print_settlements(session, answer, connected=found.connected)
 
 
 @app.command()
@@ -149,7 +156,7 @@ def settle(
     epoch: Annotated[int, typer.Option("--epoch", min=0, help="Which epoch ends; 0: the newest.")] = 0,
     assume: o.AssumeOption = o.AssumeName.SPENT_LIMIT,
     confirm: o.ConfirmOption = False,
-    credential: CredentialOption = None,
+    credential: NextCredentialOption = None,
     force: ForceOption = False,
     reason: o.ReasonOption = "",
     as_json: o.JsonOption = False,
@@ -165,7 +172,9 @@ def settle(
     with ExitStack() as stack:
         file = None
         if ending == found.epoch:
-            place = credential_file(credential, found.name, force=force, as_json=session.as_json)
+            place = credential_file(
+                credential, found.name, force=force, as_json=session.as_json, epoch=ending + 1
+            )
             file = stack.enter_context(place)
         request = pb.SettleAgentRequest(
             agent=found.uid, epoch=ending, assume=assume.number, confirm=confirm, reason=reason
@@ -178,10 +187,10 @@ def settle(
         print_json(answer)
         return
     say(f"epoch {ending} of agent {found.name!r} is settled", "green")
-    _print_settlements(session, answer)
+    _print_settlements(session, answer, connected=found.connected and ending == found.epoch)
     if file is not None and answer.HasField("credential"):
         say(f"epoch {answer.agent.epoch} begins", "green")
-        _say_how_to_start(session, found.name, file.path)
+        _say_how_to_start(session, found.name, file.path, assigned=True)
 
 
 @app.command()
@@ -191,14 +200,14 @@ def assign(
     quota: o.QuotaArgument,
     weight: Annotated[
         int | None,
-        typer.Option("--weight", min=1, max=1_000_000, help="Share under weighted and max-min; default 1."),
+        typer.Option("--weight", min=1, max=1_000_000, help="Share under weighted and max-min; at first 1."),
     ] = None,
     least: Annotated[
-        str | None, typer.Option("--min", metavar="AMOUNT", help="Its limit is at least this; default 0.")
+        str | None, typer.Option("--min", metavar="AMOUNT", help="Its limit is at least this; at first 0.")
     ] = None,
     most: Annotated[
         str | None,
-        typer.Option("--max", metavar="AMOUNT", help="Its limit is at most this; default: no bound."),
+        typer.Option("--max", metavar="AMOUNT", help='Its limit is at most this; at first "none": no bound.'),
     ] = None,
     initial_count: Annotated[
         str | None,
@@ -212,18 +221,20 @@ def assign(
     wait: o.WaitOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Give an agent a part in a quota, or change it: what is not given is set to its default.
+    """Give an agent a part in a quota, or change it: what is not given stays as it is.
 
-    Amounts: an integer counts smallest units; with a point it counts whole ones (12.345).
+    Amounts are integers; if the quota has decimals, always with a point (13000.000).
     """
     session = Session(context, as_json)
     known = session.quota(quota)
-    part = pb.Assignment(quota=known.uid, agent=agent)
+    part = _part_of(session, agent, known.uid)
     if weight is not None:
         part.weight = weight
     if least is not None:
         part.min = amounts.parse(least, known.decimals, "--min")
-    if most is not None:
+    if most == times.NONE:
+        part.ClearField("max")
+    elif most is not None:
         part.max = amounts.parse(most, known.decimals, "--max")
     if initial_count is not None:
         part.initial_count = amounts.parse(initial_count, known.decimals, "--initial-count")
@@ -232,8 +243,9 @@ def assign(
     if session.as_json:
         print_json(answer)
         return
-    what = f"agent {answer.assignment.agent!r} has a part in {known.name!r}"
-    views.print_change(what, answer.outcomes, known.decimals)
+    say(f"agent {answer.assignment.agent!r} has a part in {known.name!r}", "green")
+    say(_part_line(answer.assignment, known.decimals))
+    views.print_outcomes(answer.outcomes, known.decimals)
 
 
 @app.command()
@@ -267,18 +279,43 @@ def _switch(session: Session, agent: str, reason: str, *, active: bool) -> None:
         say(f"agent {answer.agent.name!r} is switched {'on' if active else 'off'}", "green")
 
 
-def _print_settlements(session: Session, answer: pb.RetireAgentResponse | pb.SettleAgentResponse) -> None:
+def _part_of(session: Session, agent: str, quota_uid: str) -> pb.Assignment:
+    """The agent's present part, as a request has it; a new one if it has none."""
+    found = session.call(session.agents.GetAgent, pb.GetAgentRequest(agent=agent)).agent
+    part = pb.Assignment(quota=quota_uid, agent=found.uid)
+    for each in found.assignments:
+        if each.quota_uid == quota_uid:
+            part.weight, part.min = each.weight, each.min
+            if each.HasField("max"):
+                part.max = each.max
+    return part
+
+
+def _part_line(part: pb.Assignment, decimals: int) -> str:
+    most = amounts.shown(part.max, decimals) if part.HasField("max") else times.NONE
+    line = f"its part: weight {part.weight}, min {amounts.shown(part.min, decimals)}, max {most}"
+    if part.initial_count:
+        line += f", initial count {amounts.shown(part.initial_count, decimals)}"
+    return line
+
+
+def _print_settlements(
+    session: Session, answer: pb.RetireAgentResponse | pb.SettleAgentResponse, *, connected: bool
+) -> None:
     rows: list[list[Cell]] = []
     for each in answer.settlements:
         decimals = session.quota(each.quota_uid).decimals
         rows.append([each.quota, amounts.shown(each.charge, decimals), amounts.shown(each.at_risk, decimals)])
     print_table(("quota", "charged>", "at risk>"), rows, "it had no part in any quota")
+    if rows and connected:
+        say("charged until its final totals arrive: it is connected, so that is a matter of moments", "dim")
 
 
-def _say_how_to_start(session: Session, name: str, path: Path) -> None:
+def _say_how_to_start(session: Session, name: str, path: Path, *, assigned: bool) -> None:
     say(f"its credential is in {path}: secret, take it to the agent's machine and nowhere else")
     say("next:")
-    say(f"  quotactl agent assign {name} QUOTA")
+    if not assigned:
+        say(f"  quotactl agent assign {name} QUOTA")
     say(f"  quota-agent run --controller {session.server} --credential {quote(str(path))}")
 
 

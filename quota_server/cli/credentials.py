@@ -24,7 +24,16 @@ CredentialOption = Annotated[
         help="Where the credential goes (mode 0600); default NAME.credential.json in this folder.",
     ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the credential file.")]
+NextCredentialOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--credential-file",
+        metavar="PATH",
+        help="Where the credential goes (mode 0600); default NAME.epoch-N.credential.json in this folder. Keep the "
+        "old one: with it the old store can still report.",
+    ),
+]
+ForceOption = Annotated[bool, typer.Option("--force", metavar="", help="Overwrite the credential file.")]
 
 
 class CredentialFile:
@@ -62,13 +71,17 @@ class CredentialFile:
 
 
 @contextmanager
-def credential_file(path: Path | None, agent: str, *, force: bool, as_json: bool) -> Iterator[CredentialFile]:
+def credential_file(
+    path: Path | None, agent: str, *, force: bool, as_json: bool, epoch: int = 1
+) -> Iterator[CredentialFile]:
     """Refuses before anything is asked for if the file is there, or cannot be made."""
-    path = path or Path(f"{agent}.credential.json")
+    path = path or Path(
+        f"{agent}.credential.json" if epoch == 1 else f"{agent}.epoch-{epoch}.credential.json"
+    )
     if path.exists() and not force:
         exits.fail(
             f"{path} exists already",
-            "name another with --credential-file, or overwrite it with --force",
+            "name another with --credential-file" + (", or overwrite it with --force" if epoch == 1 else ""),
             exits.BAD_USAGE,
             as_json=as_json,
         )

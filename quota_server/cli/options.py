@@ -54,7 +54,9 @@ class AssumeName(enum.StrEnum):
         return agents_pb.Assume.Value(f"ASSUME_{self.name}")
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer with protobuf JSON on one line.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", metavar="", help="Answer with protobuf JSON on one line.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
 WaitOption = Annotated[
     str | None,
@@ -64,7 +66,9 @@ WaitOption = Annotated[
         help="How long to wait for agents, as in 500ms or 10s; at most 60s; default 5s.",
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", metavar="", help="Check everything, change nothing.")
+]
 EtagOption = Annotated[
     str, typer.Option("--etag", help="Refuse if the quota has changed since `get` showed this etag.")
 ]
@@ -88,7 +92,10 @@ EndOption = Annotated[
     ),
 ]
 ZoneOption = Annotated[
-    str, typer.Option("--time-zone", metavar="ZONE", help="Where the dates are, as in Europe/London.")
+    str | None,
+    typer.Option(
+        "--time-zone", metavar="ZONE", help="Where the dates are, as in Europe/London; default UTC."
+    ),
 ]
 ReserveOption = Annotated[
     int | None,
@@ -120,7 +127,7 @@ AssumeOption = Annotated[
     ),
 ]
 ConfirmOption = Annotated[
-    bool, typer.Option("--confirm", help="Take the risk of --assume last-reported knowingly.")
+    bool, typer.Option("--confirm", metavar="", help="Take the risk of --assume last-reported knowingly.")
 ]
 
 
@@ -129,7 +136,7 @@ def fill_settings(
     *,
     start: str | None,
     end: str | None,
-    time_zone: str,
+    time_zone: str | None,
     policy: PolicyName | None,
     reserve: int | None,
     critical: int | None,
@@ -137,7 +144,9 @@ def fill_settings(
     max_offline: str | None,
 ) -> list[str]:
     """Puts the settings that are given into a quota; the names of their fields. "none" leaves a field unset."""
-    zone = times.zone(time_zone)
+    zone = times.zone(time_zone or "UTC")
+    if time_zone is not None and {start, end} <= {None, times.NONE}:
+        raise typer.BadParameter("says where dates are: give --start or --end too", param_hint="--time-zone")
     paths = []
     if start is not None:
         paths.append("start_time")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from quota_server.cli import amounts, times
+from quota_server.cli import amounts, exits, times
 from quota_server.cli import options as o
 from quota_server.cli.output import Cell, enum_name, print_json, print_table, say
 from quota_server.cli.session import Session
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 
 _PAGE = 1_000
+#: Of a whole id.
+_ID_CHARS = 36
+_CANDIDATES = 10
 
 
 class StateName(enum.StrEnum):
@@ -39,7 +42,10 @@ class StateName(enum.StrEnum):
         return link_pb.OverrideState.Value(f"OVERRIDE_STATE_{self.name}")
 
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the override.")]
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="Id of the override, or as many of its first characters as name it."),
+]
 
 
 @app.command()
@@ -72,25 +78,15 @@ def list_(
 ) -> None:
     """List overrides, newest first."""
     session = Session(context, as_json)
-    found = pb.ListOverridesResponse()
-    more = True
-    while more and len(found.overrides) < limit:
-        page_of = pb.ListOverridesRequest(
-            quota=quota,
-            agent=agent,
-            states=[each.number for each in state or []],
-            page_size=min(_PAGE, limit - len(found.overrides)),
-            page_token=found.next_page_token,
-        )
-        page = session.call(session.quotas.ListOverrides, page_of)
-        found.overrides.extend(page.overrides)
-        found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
+    wish = pb.ListOverridesRequest(
+        quota=quota, agent=agent, states=[each.number for each in state or []], page_size=_PAGE
+    )
+    found = _list(session, wish, limit)
     if session.as_json:
         print_json(found)
         return
     _print_table(session, found.overrides)
-    if more:
+    if found.next_page_token:
         say(f"there are more than {limit}: use --limit", "dim")
 
 
@@ -125,12 +121,42 @@ def revoke(
 ) -> None:
     """Ask the agent to close an approved one; it counts until the agent reports it closed unspent."""
     session = Session(context, as_json)
-    wish = pb.RevokeOverrideRequest(override_id=override_id, reason=reason)
+    wish = pb.RevokeOverrideRequest(override_id=_whole_id(session, override_id), reason=reason)
     _print(session, session.call(session.quotas.RevokeOverride, wish))
 
 
+def _list(session: Session, wish: pb.ListOverridesRequest, limit: int | None) -> pb.ListOverridesResponse:
+    found = pb.ListOverridesResponse()
+    more = True
+    while more and (limit is None or len(found.overrides) < limit):
+        wish.page_token = found.next_page_token
+        if limit is not None:
+            wish.page_size = min(_PAGE, limit - len(found.overrides))
+        page = session.call(session.quotas.ListOverrides, wish)
+        found.overrides.extend(page.overrides)
+        found.next_page_token = page.next_page_token
+        more = bool(page.next_page_token)
+    return found
+
+
+def _whole_id(session: Session, given: str) -> str:
+    """The id that begins like this; what names none goes to the controller as it is, which says so."""
+    if not given or len(given) >= _ID_CHARS:
+        return given
+    every = _list(session, pb.ListOverridesRequest(page_size=_PAGE), None).overrides
+    ids = [each.override_id for each in every if each.override_id.startswith(given)]
+    if given in ids or not ids:
+        return given
+    if len(ids) > 1:
+        names = ", ".join(ids[:_CANDIDATES]) + (", ..." if len(ids) > _CANDIDATES else "")
+        message = f"{len(ids)} overrides have ids that begin with {given!r}: {names}"
+        exits.fail(message, "give more of it", exits.BAD_USAGE, as_json=session.as_json)
+    return ids[0]
+
+
 def _decide(session: Session, override_id: str, decision: pb.Decision.ValueType, reason: str) -> None:
-    wish = pb.DecideOverrideRequest(override_id=override_id, decision=decision, reason=reason)
+    whole = _whole_id(session, override_id)
+    wish = pb.DecideOverrideRequest(override_id=whole, decision=decision, reason=reason)
     _print(session, session.call(session.quotas.DecideOverride, wish))
 
 
@@ -164,7 +190,7 @@ def _print_table(session: Session, overrides: Collection[pb.Override]) -> None:
         ]
         for each in overrides
     ]
-    columns = ("id", "quota", "agent", "amount>", "spent>", "state", "asked for", "why", "decided")
+    columns = ("id", "quota", "agent", "amount>", "spent>", "state", "asked for", "why~", "decided~")
     print_table(columns, rows, "no overrides")
 
 

@@ -14,12 +14,11 @@ from rich.text import Text
 
 from quota_server.cli import amounts, quota_changes, views
 from quota_server.cli import options as o
-from quota_server.cli.output import console, print_facts, print_json, say
+from quota_server.cli.output import console, facts_grid, print_facts, print_json, say
 from quota_server.cli.session import Session
 from quotafleet.v1 import quota_service_pb2 as pb
 
 app = typer.Typer(help="Quotas: caps over a period, shared out over agents.", no_args_is_help=True)
-quota_changes.register(app)
 
 _PAGE = 1_000
 
@@ -41,7 +40,7 @@ def create(
     ] = 0,
     start: o.StartOption = None,
     end: o.EndOption = None,
-    time_zone: o.ZoneOption = "UTC",
+    time_zone: o.ZoneOption = None,
     policy: o.PolicyOption = o.PolicyName.MAX_MIN,
     reserve: o.ReserveOption = None,
     critical: o.CriticalOption = None,
@@ -79,7 +78,9 @@ def create(
 @app.command("list")
 def list_(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Closed ones too, with their uids.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", metavar="", help="Closed ones too, with their uids.")
+    ] = False,
     as_json: o.JsonOption = False,
 ) -> None:
     """List the quotas by name."""
@@ -115,8 +116,12 @@ def get(context: typer.Context, quota: o.QuotaArgument, as_json: o.JsonOption = 
 def count(
     context: typer.Context,
     quota: o.QuotaArgument,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask all connected agents first.")] = False,
-    agents: Annotated[bool, typer.Option("--agents", help="The numbers of every agent too.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", metavar="", help="Ask all connected agents first.")
+    ] = False,
+    agents: Annotated[
+        bool, typer.Option("--agents", metavar="", help="The numbers of every agent too.")
+    ] = False,
     wait: o.WaitOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
@@ -133,10 +138,14 @@ def count(
     if session.as_json:
         print_json(answer)
         return
-    print_facts(views.count_facts(answer.count))
+    facts = views.count_facts(answer.count, session.quota(answer.count.quota_uid), answer.agents)
+    print_facts(facts)
     if agents:
         say("")
         views.print_agent_counts(answer.agents, answer.count.decimals, asked=refresh)
+
+
+quota_changes.register(app)  # here, because help lists commands in this order
 
 
 @app.command()
@@ -186,9 +195,7 @@ def watch(context: typer.Context, quota: o.QuotaArgument, as_json: o.JsonOption 
 
 
 def _live_table(count: pb.Count) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    for name, value in views.count_facts(count):
-        grid.add_row(Text(name, "bold"), value if isinstance(value, Text) else Text(value))
+    grid = facts_grid(views.count_facts(count))
     grid.add_row(Text("seen", "bold"), Text(_now()))
     return grid
 

@@ -15,9 +15,9 @@ from quotafleet.v1 import quota_service_pb2 as pb
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(update)
     app.command("set-target")(set_target)
     app.command("set-agent-target")(set_agent_target)
+    app.command()(update)
     app.command()(rebalance)
     app.command()(suspend)
     app.command()(resume)
@@ -29,7 +29,7 @@ def update(
     quota: o.QuotaArgument,
     start: o.StartOption = None,
     end: o.EndOption = None,
-    time_zone: o.ZoneOption = "UTC",
+    time_zone: o.ZoneOption = None,
     policy: o.PolicyOption = None,
     reserve: o.ReserveOption = None,
     critical: o.CriticalOption = None,
@@ -109,7 +109,7 @@ def set_agent_target(
     wait: o.WaitOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Fix one agent's limit. To free it again, give other bounds with `quotactl agent assign`."""
+    """Fix one agent's limit. To free it again: `quotactl agent assign AGENT QUOTA --min 0 --max none`."""
     session = Session(context, as_json)
     known = session.quota(quota)
     units = amounts.parse(target, known.decimals, "AMOUNT")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 
 # gRPC's own chatter would stand between a command's lines.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from quota_server.cli import agent, exits, override, quota, recovery
 from quota_server.cli.session import DEFAULT_SERVER, SERVER_VARIABLE, Settings
+
+_address: Final = re.compile(r"(\[[^\]]+\]|[^:\[\]]+):[0-9]{1,5}").fullmatch
 
 app = typer.Typer(
     name="quotactl",
@@ -34,9 +37,15 @@ def main(
     server: Annotated[
         str, typer.Option("--server", metavar="HOST:PORT", envvar=SERVER_VARIABLE, help="The controller.")
     ] = DEFAULT_SERVER,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with protobuf JSON on one line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Answer with protobuf JSON on one line.")
+    ] = False,
 ) -> None:
     """Remembers what is said before the subcommand."""
+    if "/" not in server and not _address(server):
+        raise typer.BadParameter(
+            f"{server!r} has no port: write HOST:PORT, as in {DEFAULT_SERVER}", param_hint="--server"
+        )
     context.obj = Settings(server, as_json)
 
 

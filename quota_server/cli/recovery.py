@@ -55,7 +55,9 @@ def finish(
     confirm: Annotated[
         bool,
         typer.Option(
-            "--confirm", help="Every agent, quota and assignment made since the backup has been made again."
+            "--confirm",
+            metavar="",
+            help="Every agent, quota and assignment made since the backup has been made again.",
         ),
     ] = False,
     reason: o.ReasonOption = "",

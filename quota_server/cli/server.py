@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 import time
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -12,6 +15,9 @@ from typing import Annotated, Final, NoReturn
 import typer
 from rich.console import Console
 from rich.text import Text
+
+# gRPC's own chatter would stand between the log's lines.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from quota_server.config import DEFAULT_HEARTBEAT_MS, DEFAULT_LISTEN, ConfigInvalid, ServerConfig
 from quota_server.errors import QuotaServerError
@@ -78,6 +84,7 @@ def serve(
     if log_level not in LEVELS:
         raise typer.BadParameter(f"must be one of {', '.join(LEVELS)}", param_hint="--log-level")
     config = _config(data_dir, listen, heartbeat)
+    _refuse_taken(listen)
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
@@ -98,7 +105,8 @@ def serve(
 def recover(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     yes: Annotated[
-        bool, typer.Option("--yes", help="The database in this folder was put back to an older state.")
+        bool,
+        typer.Option("--yes", metavar="", help="The database in this folder was put back to an older state."),
     ] = False,
 ) -> None:
     """Declare, with the controller stopped, that its database was restored from a backup.
@@ -141,6 +149,19 @@ def _config(data_dir: Path, listen: str, heartbeat: float) -> ServerConfig:
         return ServerConfig(data_dir, listen, round(heartbeat * 1000))
     except (ConfigInvalid, OverflowError, ValueError) as invalid:
         _fail(str(invalid), _BAD_USAGE)
+
+
+def _refuse_taken(listen: str) -> None:
+    """Before a data folder is made: leaves if another program listens there."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                _fail(f"--listen {listen}: the port cannot be had; is it in use?", _BAD_USAGE)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
@@ -102,9 +103,12 @@ def print_quotas(quotas: Iterable[pb.Quota], *, with_uid: bool) -> None:
     print_table(columns, rows, "no quotas yet: `quotactl quota create NAME --target N`")
 
 
-def flags(quota: pb.Quota | pb.Count) -> Text:
-    """State, and what is out of the ordinary."""
+def flags(quota: pb.Quota | pb.Count, whole: pb.Quota | None = None) -> Text:
+    """State, and what is out of the ordinary; `whole` knows a count's period."""
     text = state_name(quota.state)
+    known = quota if isinstance(quota, pb.Quota) else whole
+    if known is not None and quota.state != pb.QUOTA_STATE_CLOSED:
+        text.append(_in_period(known), "yellow")
     if quota.overcommitted:
         text.append(" overcommitted", "yellow")
     if quota.recovering:
@@ -116,6 +120,15 @@ def flags(quota: pb.Quota | pb.Count) -> Text:
     return text
 
 
+def _in_period(quota: pb.Quota) -> str:
+    now = time.time()
+    if quota.HasField("end_time") and quota.end_time.seconds + quota.end_time.nanos / 1e9 <= now:
+        return " ended"
+    if quota.HasField("start_time") and quota.start_time.seconds + quota.start_time.nanos / 1e9 > now:
+        return " not begun"
+    return ""
+
+
 def period(quota: pb.Quota) -> str:
     """From when to when it is open; the end is not part of it."""
     if not quota.HasField("start_time") and not quota.HasField("end_time"):
@@ -125,8 +138,10 @@ def period(quota: pb.Quota) -> str:
     return f"{begin} until {end}"
 
 
-def count_facts(count: pb.Count) -> list[tuple[str, Cell]]:
-    """The numbers of a quota by name."""
+def count_facts(
+    count: pb.Count, quota: pb.Quota | None = None, agents: Iterable[pb.AgentCount] = ()
+) -> list[tuple[str, Cell]]:
+    """The numbers of a quota by name; with its agents' numbers also what is charged for them."""
 
     def units(number: int) -> str:
         return shown(number, count.decimals)
@@ -139,7 +154,7 @@ def count_facts(count: pb.Count) -> list[tuple[str, Cell]]:
         age = times.shown_duration(count.oldest_report_age)
     facts: list[tuple[str, Cell]] = [
         ("quota", count.quota),
-        ("state", flags(count)),
+        ("state", flags(count, quota)),
         ("target", units(count.target)),
         ("count", f"{units(count.count)}{percent}"),
         ("held", units(count.held)),
@@ -147,6 +162,9 @@ def count_facts(count: pb.Count) -> list[tuple[str, Cell]]:
         ("upper bound", bound),
         ("escrowed", units(count.escrowed)),
     ]
+    charged = sum(each.charge for each in agents)
+    if charged:
+        facts.append(("charged", f"{units(charged)}, part of the count"))
     if count.at_risk:
         facts.append(("at risk", Text(units(count.at_risk), "yellow")))
     if count.overage:
@@ -184,7 +202,7 @@ def print_history(entries: Iterable[pb.HistoryEntry], decimals: int) -> None:
         ]
         for entry in entries
     ]
-    print_table(("#>", "when", "who", "what", "change", "reached", "why"), rows, "nothing yet")
+    print_table(("#>", "when", "who", "what", "change~", "reached", "why~"), rows, "nothing yet")
 
 
 def _change(entry: pb.HistoryEntry, decimals: int) -> str:

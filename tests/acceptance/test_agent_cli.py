@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,11 +31,11 @@ from tests.agent_kit import (
 NOWHERE = "127.0.0.1:1"
 
 
-async def grant(folder: Path, **limits: int) -> None:
+async def grant(folder: Path, *, decimals: int = 0, **limits: int) -> None:
     """Let an agent in `folder` be welcomed with these limits, and stop it again."""
     controller = FakeController()
     for name, limit in limits.items():
-        controller.want(name, limit)
+        controller.want(name, limit, decimals=decimals)
     async with serve(controller) as port:
         with agent_process(folder, f"127.0.0.1:{port}") as agent:
             await controller.until(lambda heard: len(heard.view) == len(limits))
@@ -112,6 +115,74 @@ def test_entries_show_their_labels(offline: AgentProcess) -> None:
     ]
     cut = quota_agent(offline.socket, "entries", "bytes", "--limit", "2")
     assert "there are more than 2" in cut.out
+
+
+def test_ids_are_never_cut(offline: AgentProcess) -> None:
+    """Other commands need them; an id may also follow --request-id, as with acquire."""
+    long_id = "long-" * 25
+    quota_agent(offline.socket, "acquire", "seats", "--request-id", long_id, "--label", "l=" + "v" * 200)
+    shown = subprocess.run(
+        [sys.executable, "-m", "quota_agent.cli.main", "entries", "seats", "--socket", str(offline.socket)],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    assert f"{long_id}  counted" in shown.stdout
+    released = quota_agent(offline.socket, "release", "seats", "--request-id", long_id)
+    assert (released.code, "released 1 of seats" in released.out) == (0, True)
+
+
+async def test_amounts_are_written_as_they_are_shown(tmp_path: Path) -> None:
+    """With the decimals of their quota, by every command; under --json they are integers."""
+    await grant(tmp_path, decimals=3, kwh=5_000)
+    with agent_process(tmp_path, NOWHERE) as agent:
+        acquire = ("acquire", "kwh", "--request-id", "a")
+        for refused in (acquire, (*acquire, "--amount", "1234")):
+            ran = await quota_agent_async(agent.socket, *refused)
+            assert (ran.code, "--amount" in ran.err) == (2, True)
+        granted = await quota_agent_async(agent.socket, *acquire, "--amount", "1.234")
+        assert granted.code == 0
+        assert "counted 1.234 of kwh" in granted.out
+        assert "count 1.234  held 0.000  remaining 3.766  limit 5.000" in granted.out
+        again = await quota_agent_async(agent.socket, *acquire, "--amount", "1.234", "--json")
+        assert (again.json["granted"], again.json["balance"]["count"]) == (1_234, 1_234)
+        asked = await quota_agent_async(
+            agent.socket, "override", "request", "kwh", "--amount", "9.5", "--reason", "cold"
+        )
+        assert "pending 9.500 of kwh" in asked.out
+        assert "9.500" in (await quota_agent_async(agent.socket, "status")).out
+        assert " 1.234" in (await quota_agent_async(agent.socket, "entries", "kwh")).out
+        assert "released 1.234 of kwh" in (await quota_agent_async(agent.socket, "release", "kwh", "a")).out
+
+
+def test_errors_are_json_too(offline: AgentProcess, tmp_path: Path) -> None:
+    """One object on stdout and nothing else, whoever found the error, under the usual exit code."""
+    for code, reason, arguments in (
+        (1, "NOT_ASSIGNED", ("acquire", "no-such-quota")),
+        (2, "FIELD_INVALID", ("acquire", "Not a name")),
+        (2, "INVALID_ARGUMENT", ("acquire", "seats", "--amount", "many")),
+        (2, "INVALID_ARGUMENT", ("acquire",)),
+        (2, "INVALID_ARGUMENT", ("release", "seats")),
+        (2, "INVALID_ARGUMENT", ("status", "--no-such-option")),
+        (2, "INVALID_ARGUMENT", ("no-such-command",)),
+        (2, "INVALID_ARGUMENT", ("override", "request", "seats")),
+        (3, "UNAVAILABLE", ("status", "--socket", str(tmp_path / "nobody.sock"))),
+    ):
+        ran = quota_agent(offline.socket, *arguments, "--json")
+        assert (ran.code, ran.json["error"]["reason"], ran.err) == (code, reason, "")
+        assert ran.json["error"]["message"]
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    """That of the package."""
+    told = quota_agent(tmp_path / "s", "--version")
+    assert (told.code, told.out.strip()) == (0, version("quotafleet"))
+
+
+async def test_a_command_waits_for_an_agent_that_begins(tmp_path: Path) -> None:
+    """A script may start the agent and use it at once."""
+    await grant(tmp_path, visits=5)
+    asking = asyncio.create_task(quota_agent_async(tmp_path / "agent.sock", "acquire", "visits"))
+    with agent_process(tmp_path, NOWHERE):
+        assert (await asking).code == 0
 
 
 def test_exit_codes_tell_what_happened(offline: AgentProcess, tmp_path: Path) -> None:
@@ -234,13 +305,26 @@ async def test_the_agent_follows_its_controller(tmp_path: Path) -> None:
                 outbox.put_nowait(None)  # type: ignore[arg-type]  # ends the stream with an error
             await controller.until(lambda heard: len(heard.hellos) > dials)
             await controller.until(lambda heard: bool(heard.reports[-1].overrides))
+            approved_now = await quota_agent_async(agent.socket, *asked)
+            assert "quota-agent acquire visits --amount 9 --override over-1" in approved_now.out
             spent = await quota_agent_async(
-                agent.socket, "acquire", "visits", "--amount", "9", "--override", "over-1", "--json"
+                agent.socket, "acquire", "visits", "--amount", "8", "--override", "over-1"
             )
-            assert (spent.code, spent.json["entry"]["override_id"]) == (0, "over-1")
+            assert "the other 1 of it are lost" in spent.out
+            spent = await quota_agent_async(
+                agent.socket,
+                *("acquire", "visits", "--amount", "8", "--override", "over-1", "--request-id", "again"),
+            )
+            assert (spent.code, "OVERRIDE_DECIDED" in spent.err, "ask for another" in spent.err) == (
+                1,
+                True,
+                True,
+            )
+            entry = (await quota_agent_async(agent.socket, "entries", "visits", "--json")).json["entries"][-1]
+            assert entry["override_id"] == "over-1"
             status = (await quota_agent_async(agent.socket, "status", "--json")).json
             assert status["connected"]
-            assert status["quotas"][0]["overridden"] == 9
+            assert status["quotas"][0]["overridden"] == 8
 
 
 async def test_a_waiting_acquire_gets_what_the_controller_adds(tmp_path: Path) -> None:
@@ -267,7 +351,10 @@ async def test_a_fenced_agent_spends_nothing_any_more(tmp_path: Path) -> None:
             await controller.until(lambda heard: bool(heard.fence_acks))
             refused = await quota_agent_async(agent.socket, "acquire", "visits", "--json")
             assert (refused.code, refused.json["error"]["reason"]) == (1, "AGENT_FENCED")
-            assert "dialling has ended" in await asyncio.to_thread(agent.stop)
+            logged = await asyncio.to_thread(agent.stop)
+            assert "has recorded this agent's final totals" in logged
+            assert "dialling has ended" in logged
+            assert "no link" not in logged
         with agent_process(tmp_path, f"127.0.0.1:{port}") as agent:
             refused = await quota_agent_async(agent.socket, "acquire", "visits", "--json")
             assert (refused.code, refused.json["error"]["reason"]) == (1, "AGENT_FENCED")
@@ -285,38 +372,3 @@ async def test_a_rejected_credential_is_said_clearly(tmp_path: Path) -> None:
             assert "wrong-token" not in line
             refused = await quota_agent_async(agent.socket, "acquire", "visits", "--json")
             assert refused.json["error"]["reason"] == "NOT_ENROLLED"
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("{", "not JSON"),
-        ("[]", "not a JSON object"),
-        (json.dumps({"agent": "a", "agent_uid": "u", "epoch": 1}), "'token'"),
-        (json.dumps({"agent": "a", "agent_uid": "u", "epoch": 0, "token": "t"}), "'epoch'"),
-        (json.dumps({"agent": "a", "agent_uid": "u", "epoch": "x", "token": "secret"}), "'epoch'"),
-    ],
-)
-def test_a_bad_credential_is_refused_by_name(tmp_path: Path, content: str, problem: str) -> None:
-    """The message says which part is wrong and repeats none of it."""
-    path = tmp_path / "credential.json"
-    path.write_text(content)
-    path.chmod(0o644)
-    ran = quota_agent(
-        tmp_path / "s", "run", "--data-dir", str(tmp_path), "--credential", str(path), "--controller", NOWHERE
-    )
-    assert ran.code == 1
-    assert problem in ran.err
-    assert "chmod 600" in ran.err
-    assert "secret" not in ran.err
-
-
-def test_the_agent_serves_and_dials_this_machine_only_unless_told(tmp_path: Path) -> None:
-    """A listening address must be loopback, and a token does not leave the machine in the clear by itself."""
-    credential = str(write_credential(tmp_path / "credential.json"))
-    run = ("run", "--data-dir", str(tmp_path), "--credential", credential)
-    far = quota_agent(tmp_path / "s", *run, "--controller", "192.0.2.1:7000")
-    assert (far.code, "--insecure" in far.err) == (2, True)
-    wide = quota_agent(tmp_path / "s", *run, "--controller", NOWHERE, "--listen", "0.0.0.0:7000")
-    assert (wide.code, "loopback" in wide.err) == (1, True)
-    assert "Traceback" not in far.err + wide.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def test_a_data_folder_has_one_server(tmp_path: Path) -> None:
         assert recover.code == 1
 
 
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    """In one line, and nothing is left behind."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        refused = run(*QUOTA_SERVER, "serve", "--listen", address, folder=tmp_path)
+    assert (refused.code, list(tmp_path.iterdir())) == (2, [])
+    assert refused.err == f"error: --listen {address}: the port cannot be had; is it in use?\n"
+
+
 def test_the_version_is_printed(tmp_path: Path) -> None:
     """That of the package."""
     assert run(*QUOTA_SERVER, "version", folder=tmp_path).out.strip() == "0.1.0"
@@ -66,7 +78,7 @@ def test_a_restored_database_recovers(tmp_path: Path) -> None:
         assert "unknown while recovering" in shell.ctl("quota", "count", "q").out
         assert ["a", "1", "0"] in lines(shell.ctl("recovery", "status").out)
         assert "RECOVERY_STATE" in shell.ctl("recovery", "finish", "--confirm", ok=False).err
-        shell.ctl("agent", "settle", "a", "--force")
+        shell.ctl("agent", "settle", "a")
         assert "every enrolment is heard or settled" in shell.ctl("recovery", "status").out
         assert "1 quotas" in shell.ctl("recovery", "finish", "--confirm").out
         assert shell.ctl("recovery", "status", "--json").json == {

@@ -49,9 +49,9 @@ def test_a_quota_from_the_shell(shell: Shell) -> None:
     assert (quota["target"], quota["decimals"], quota["policy"]) == ("12345", 3, "POLICY_WEIGHTED")
     assert (quota["start_time"], quota["end_time"]) == ("2026-06-30T23:00:00Z", "2026-07-31T23:00:00Z")
     assert (quota["reserve_percent"], quota["critical_percent"], quota["max_offline"]) == (10, 80, "129600s")
-    assert ["tariff/054001/2026", "12.345", "open", "weighted"] in [
-        row[:4] for row in lines(shell.ctl("quota", "list").out)
-    ]
+    listed = [row for row in lines(shell.ctl("quota", "list").out) if row[0] == "tariff/054001/2026"]
+    assert listed[0][1:3] == ["12.345", "open"]
+    assert "weighted" in listed[0]
     shell.ctl("quota", "update", "tariff/054001/2026", "--end", "none", "--policy", "equal")
     changed = shell.ctl("quota", "get", "tariff/054001/2026", "--json").json["quota"]
     assert "end_time" not in changed
@@ -98,7 +98,13 @@ def test_an_agent_from_the_shell(shell: Shell) -> None:
     assert credential["agent"] == "site-a"
     assert credential["token"] not in added.out + added.err
     assert f"quota-agent run --controller {shell.address} --credential site-a.credential.json" in added.out
-    shell.ctl("agent", "assign", "site-a", "shop", "--min", "1.5", "--weight", "2")
+    first = shell.ctl("agent", "assign", "site-a", "shop", "--min", "1.5", "--weight", "2").out
+    assert "its part: weight 2, min 1.5, max none" in first
+    second = shell.ctl("agent", "assign", "site-a", "shop", "--max", "9.0").out
+    assert "its part: weight 2, min 1.5, max 9.0" in second, "what is not given stays"
+    assert "max none" in shell.ctl("agent", "assign", "site-a", "shop", "--max", "none").out
+    ambiguous = shell.ctl("quota", "set-target", "shop", "80", ok=False)
+    assert (ambiguous.code, "80.0 or 8.0" in " ".join(ambiguous.err.split())) == (2, True)
     with running_agent(shell.folder, "site-a", shell.address):
         wait_until_connected(shell, "site-a")
         changed = shell.ctl("quota", "set-target", "shop", "8.0").out
@@ -113,6 +119,14 @@ def test_an_agent_from_the_shell(shell: Shell) -> None:
             ("site-a", "OUTCOME_APPLIED")
         ]
         assert "connected" in shell.ctl("agent", "list").out
+        narrow = run(
+            *(*QUOTACTL, "quota", "count", "shop", "--agents", "--refresh"),
+            folder=shell.folder,
+            QUOTAFLEET_SERVER=shell.address,
+            COLUMNS="80",
+        ).out
+        assert ["site-a", "1", "up"] in [row[:3] for row in lines(narrow)]
+        assert "asked applied" in narrow
     assert ["shop", "2", "3.0", "3.0"] in [row[:4] for row in lines(shell.ctl("agent", "get", "site-a").out)]
     shell.ctl("agent", "deactivate", "site-a")
     assert "switched-off" in shell.ctl("agent", "list").out
@@ -139,15 +153,21 @@ def test_a_credential_is_not_overwritten(shell: Shell) -> None:
     other = shell.ctl("agent", "add", "site-b", "--credential-file", "other.json", "--json")
     assert other.json["credential"]["token"] == "", "output ends in logs"
     first = json.loads((shell.folder / "other.json").read_text())
-    assert shell.ctl("agent", "settle", "site-b", ok=False).code == 2
-    settled = shell.ctl("agent", "settle", "site-b", "--force")
+    next_path = shell.folder / "site-b.epoch-2.credential.json"
+    next_path.write_text("precious too")
+    refused = shell.ctl("agent", "settle", "site-b", ok=False)
+    assert (refused.code, "--force" in refused.err) == (2, False)
+    next_path.unlink()
+    settled = shell.ctl("agent", "settle", "site-b")
     assert "epoch 2 begins" in settled.out
-    second = json.loads(path.read_text())
+    assert "--credential site-b.epoch-2.credential.json" in settled.out
+    assert "agent assign" not in settled.out, "its parts carry over"
+    assert path.read_text() == "precious", "the old store needs its own to report"
+    second = json.loads(next_path.read_text())
     assert (first["epoch"], second["epoch"]) == ("1", "2")
-    assert (
-        "epoch 1 of agent 'site-b' is settled" in shell.ctl("agent", "settle", "site-b", "--epoch", "1").out
-    )
-    assert json.loads(path.read_text()) == second, "no new epoch began"
+    again = shell.ctl("agent", "settle", "site-b", "--epoch", "1", ok=False)
+    assert (again.code, "settled already" in again.err) == (2, True)
+    assert json.loads(next_path.read_text()) == second, "no new epoch began"
     assert first["token"] != second["token"]
     assert [each.name for each in shell.folder.iterdir() if each.name.startswith(".")] == []
 
@@ -182,7 +202,11 @@ def test_overrides_from_the_shell(shell: Shell) -> None:
     (override,) = shell.ctl("override", "list", "--quota", "over", "--state", "pending", "--json").json[
         "overrides"
     ]
-    approved = shell.ctl("override", "approve", override["override_id"], "--json").json["override"]
+    shell.ctl("override", "request", "over", "site-d", "0.50")
+    candidates = [each["override_id"] for each in shell.ctl("override", "list", "--json").json["overrides"]]
+    prefix = override["override_id"][:9]
+    assert [each for each in candidates if each.startswith(prefix)] == [override["override_id"]]
+    approved = shell.ctl("override", "approve", prefix, "--json").json["override"]
     assert (approved["state"], approved["amount"]) == ("OVERRIDE_STATE_APPROVED", "125")
     again = shell.ctl("override", "deny", override["override_id"], ok=False)
     assert again.code == 1

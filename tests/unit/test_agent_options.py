@@ -10,8 +10,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quota_agent.cli.amounts import parse, parse_or_one
 from quota_agent.cli.client import plain
-from quota_agent.cli.options import decimal, duration, labels
+from quota_agent.cli.options import decimal, duration, labels, one_request_id
 from quota_agent.config import Credential, default_data_dir, default_socket, read_credential
 from quotafleet.agent.v1 import gate_service_pb2 as pb
 
@@ -36,6 +37,52 @@ def test_amounts_are_shown_with_their_decimals(units: int, decimals: int, text: 
 def test_no_unit_is_lost_in_showing(units: int, decimals: int) -> None:
     """The digits are those of the integer."""
     assert int(decimal(units, decimals).replace(".", "")) == units
+
+
+@given(st.integers(0, 10**15), st.integers(0, 3))
+def test_what_is_shown_can_be_written(units: int, decimals: int) -> None:
+    """An amount is read as it is shown."""
+    assert parse(decimal(units, decimals), pb.QuotaStatus(decimals=decimals)) == units
+
+
+@pytest.mark.parametrize(("text", "units"), [("1.5", 1_500), ("0.001", 1), ("7.250", 7_250)])
+def test_amounts_are_read_by_the_decimals_of_their_quota(text: str, units: int) -> None:
+    """Digits after the point are filled up."""
+    assert parse(text, pb.QuotaStatus(decimals=3)) == units
+
+
+@pytest.mark.parametrize(
+    ("text", "decimals", "problem"),
+    [
+        ("1234", 3, r"1234\.000 for whole units, or 1\.234 for"),
+        ("1.2345", 3, "at most 3 decimal places"),
+        ("1.5", 0, "no decimal places"),
+        ("-1", 0, "no amount"),
+        ("1e3", 0, "no amount"),
+        ("9" * 30, 0, "no amount"),
+        ("9" * 16, 0, "at most 1000000000000000$"),
+        ("9" * 16 + ".999", 3, r"at most 1000000000000\.000"),
+    ],
+)
+def test_amounts_that_are_none_or_two_are_refused(text: str, decimals: int, problem: str) -> None:
+    """The message shows how to write it."""
+    with pytest.raises(typer.BadParameter, match=problem):
+        parse(text, pb.QuotaStatus(quota="q", decimals=decimals))
+
+
+def test_an_amount_may_be_left_out_where_one_is_one() -> None:
+    """With decimals it could be a whole unit or the smallest."""
+    assert parse_or_one(None, pb.QuotaStatus()) == 1
+    with pytest.raises(typer.BadParameter, match=r"1\.00"):
+        parse_or_one(None, pb.QuotaStatus(decimals=2))
+
+
+def test_a_request_id_is_given_in_either_way() -> None:
+    """In both, if they are the same."""
+    assert [one_request_id(*ids) for ids in (("a", None), (None, "a"), ("a", "a"))] == ["a"] * 3
+    for argument, option in ((None, None), ("a", "b")):
+        with pytest.raises(typer.BadParameter):
+            one_request_id(argument, option)
 
 
 @pytest.mark.parametrize(

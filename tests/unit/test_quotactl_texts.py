@@ -8,27 +8,30 @@ from pathlib import Path
 
 import pytest
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
-from quota_server.cli import amounts, credentials, times
+from quota_server.cli import amounts, credentials, output, times, views
 from quota_server.cli.quotactl import app
 from quotafleet.v1 import agent_admin_service_pb2 as pb
+from quotafleet.v1 import quota_service_pb2 as quota_pb
 
 
 @pytest.mark.parametrize(
     ("text", "decimals", "units"),
     [
         ("0", 0, 0),
-        ("12345", 3, 12345),
+        ("0", 3, 0),
+        ("12345", 0, 12345),
         ("12.345", 3, 12345),
         ("12.3", 3, 12300),
         ("0.001", 3, 1),
         ("1000000000000.000", 3, 10**15),
-        ("9999999999999999", 0, 9999999999999999),
+        ("1000000000000000", 0, 10**15),
     ],
 )
 def test_amounts_are_read_exactly(text: str, decimals: int, units: int) -> None:
-    """Without a point smallest units, with one whole ones."""
+    """As they are shown."""
     assert amounts.parse(text, decimals, "AMOUNT") == units
 
 
@@ -37,6 +40,21 @@ def test_other_amounts_are_refused(text: str) -> None:
     """Nothing is rounded and nothing guessed."""
     with pytest.raises(typer.BadParameter):
         amounts.parse(text, 3, "AMOUNT")
+
+
+def test_decimals_need_a_point() -> None:
+    """Without one it could be meant either way; both are said."""
+    with pytest.raises(typer.BadParameter, match=r"write 13000\.000 or 13\.000$"):
+        amounts.parse("13000", 3, "AMOUNT")
+    with pytest.raises(typer.BadParameter, match=r"write 5\.0 or 0\.5$"):
+        amounts.parse("5", 1, "AMOUNT")
+
+
+@pytest.mark.parametrize(("text", "decimals"), [("9223372036854775807", 0), ("1000000000000.001", 3)])
+def test_the_largest_amount_is_said(text: str, decimals: int) -> None:
+    """Before the controller is asked."""
+    with pytest.raises(typer.BadParameter, match=r"at most 10\^15"):
+        amounts.parse(text, decimals, "AMOUNT")
 
 
 def test_a_point_needs_decimals() -> None:
@@ -202,6 +220,12 @@ BAD_USAGE: list[tuple[tuple[str, ...], str]] = [
     (("quota", "create", "q", "--target", "1", "--time-zone", "Mars/Base"), "time zone"),
     (("quota", "create", "q", "--target", "1", "--max-offline", "long"), "length of time"),
     (("quota", "create", "q", "--target", "1", "--policy", "random"), "--policy"),
+    (("quota", "create", "q", "--target", "13000", "--decimals", "3"), "13000.000 or 13.000"),
+    (("quota", "create", "q", "--target", "9223372036854775807"), "at most 10^15"),
+    (("quota", "create", "q", "--target", "1", "--time-zone", "Europe/London"), "--start or --end"),
+    (("quota", "update", "q", "--end", "none", "--time-zone", "Europe/London"), "--start or --end"),
+    (("--server", "127.0.0.1", "quota", "list"), "no port"),
+    (("--server", "::1", "quota", "list"), "no port"),
     (("quota", "update", "q"), "nothing to change"),
     (("quota", "nonsense"), "nonsense"),
     (("agent", "add", "../evil"), "no name"),
@@ -215,6 +239,79 @@ def test_bad_usage_ends_with_2(arguments: tuple[str, ...], said: str) -> None:
     ended = CliRunner().invoke(app, ["--server", "127.0.0.1:1", *arguments])
     assert ended.exit_code == 2
     assert said in " ".join(ended.output.replace("│", " ").split())
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+LONG_ID = "0123456789abcdef0123456789abcdef"
+
+
+def shown_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [["site-of-some-length", LONG_ID, "123456", "up", "because the funder has said so, twice"]]
+    output.print_table(("agent", "id", "count>", "link", "why~"), rows, "nothing")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_table_that_fits_is_one_line_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names above the columns."""
+    head, row = shown_at(monkeypatch, capsys, 160)
+    assert head.split() == ["agent", "id", "count", "link", "why"]
+    assert row.split()[:4] == ["site-of-some-length", LONG_ID, "123456", "up"]
+    assert row.endswith("because the funder has said so, twice")
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40, 10])
+def test_a_narrow_screen_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """What has no room comes below its row, under its name."""
+    lines = shown_at(monkeypatch, capsys, columns)
+    assert lines[1].startswith("site-of-some-length")
+    together = "".join("".join(lines).split())
+    for part in (LONG_ID, "123456", "up", "because"):
+        assert part in together
+    if columns > 60:
+        assert max(len(line) for line in lines) <= columns
+        assert LONG_ID in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("quota", "state"),
+    [
+        (quota_pb.Quota(end_time=Timestamp(seconds=1)), "open ended"),
+        (quota_pb.Quota(start_time=Timestamp(seconds=2**33)), "open not begun"),
+        (quota_pb.Quota(start_time=Timestamp(seconds=1), end_time=Timestamp(seconds=2**33)), "open"),
+        (quota_pb.Quota(), "open"),
+    ],
+)
+def test_a_period_that_is_not_now_is_shown(quota: quota_pb.Quota, state: str) -> None:
+    """Beside the state: agents refuse then, although the quota is open."""
+    quota.state = quota_pb.QUOTA_STATE_OPEN
+    assert str(views.flags(quota)) == state
+    count = quota_pb.Count(state=quota_pb.QUOTA_STATE_OPEN)
+    assert str(dict(views.count_facts(count, quota))["state"]) == state
+
+
+def test_charges_are_shown_if_there_are_any() -> None:
+    """They are part of the count."""
+    count = quota_pb.Count(decimals=1)
+    assert dict(views.count_facts(count, agents=[quota_pb.AgentCount(charge=25)]))["charged"] == (
+        "2.5, part of the count"
+    )
+    assert "charged" not in dict(views.count_facts(count, agents=[quota_pb.AgentCount()]))
+
+
+def test_help_begins_with_what_is_used_first() -> None:
+    """And a flag shows no value."""
+    shown = CliRunner().invoke(app, ["quota", "--help"]).output
+    names = ("create", "list", "get", "count", "set-target", "set-agent-target", "history")
+    places = [shown.index(f"│ {name} ") for name in names]
+    assert places == sorted(places)
+    lines = CliRunner().invoke(app, ["quota", "create", "--help"]).output.splitlines()
+    assert [line for line in lines if "<bool>" in line and "--help" not in line] == []
 
 
 def test_every_command_has_json_and_help() -> None:
