@@ -80,15 +80,24 @@ class Operator:
         )
 
     async def set_target(self, target: int, reason: str) -> dict[str, str]:
-        """Change the target; answers what became of it at each agent, in a word."""
-        self._targets.add(target)  # before it is asked for: from then on it may be in force
-        request = quotas.SetTargetRequest(quota=QUOTA, target=target, reason=reason, wait=_WAIT)
-        try:
-            response = await self._quotas.SetTarget(request, metadata=_ACTOR, timeout=PATIENCE_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise DemoFailed(f"the target could not be set to {target}: {from_rpc_error(error)}") from error
-        self.target = target
-        return {outcome.agent: _word(outcome.outcome) for outcome in response.outcomes}
+        """Change the target; answers what became of it at each agent, in a word.
+
+        Where more than `target` is used already, the target becomes what is used: a cap cannot be cut below that. The
+        sites go on meanwhile, so it may take several tries.
+        """
+        while True:
+            self._targets.add(target)  # before it is asked for: from then on it may be in force
+            request = quotas.SetTargetRequest(quota=QUOTA, target=target, reason=reason, wait=_WAIT)
+            try:
+                response = await self._quotas.SetTarget(request, metadata=_ACTOR, timeout=PATIENCE_SECONDS)
+            except grpc.aio.AioRpcError as failure:
+                error = from_rpc_error(failure)
+                if error.reason != "TARGET_BELOW_COUNT":
+                    raise DemoFailed(f"the target could not be set to {target}: {error}") from error
+                target = int(error.metadata["known_count"])
+                continue
+            self.target = target
+            return {outcome.agent: _word(outcome.outcome) for outcome in response.outcomes}
 
     async def targets_given_up(self) -> None:
         """Wait until nobody can be enforcing more than the newest target: from then on, that is all there is."""

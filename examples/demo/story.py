@@ -115,7 +115,7 @@ class Story:
         await pace.reach(self._moment(0.65))
         await self._set_target(self._target, "and is cut")
         await self._operator.targets_given_up()
-        self._say(f"every agent has given up what is above {self._target}")
+        self._say(f"every agent has given up what is above {self._operator.target}")
         await self._exceed()
 
     async def _cut(self) -> tuple[float, int]:
@@ -176,7 +176,7 @@ class Story:
         with self._interference():
             outcomes = await self._operator.set_target(target, why)
         told = ", ".join(f"{name} {outcome}" for name, outcome in outcomes.items())
-        self._say(f"the target is {verb} to {target} ({why}): {told}")
+        self._say(f"the target is {verb} to {self._operator.target} ({why}): {told}")
 
     async def _exceed(self) -> None:
         """Somebody is refused, asks for an override, and gets it."""
