@@ -39,7 +39,7 @@ def test_every_guarantee_holds(played: dict[str, Any]) -> None:
     assert (played["overrides"], played["total"]) == (3, played["target"] + 3)
     assert played["overshoot"] == 0
     assert played["upper_bound"] >= played["total"]
-    assert played["controller"] == {"count": 1_500, "held": 0, "overridden": 3}
+    assert played["controller"] == {"count": played["target"], "held": 0, "overridden": 3}
 
 
 def test_every_row_has_an_answer(played: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def test_the_story_was_played(played: dict[str, Any]) -> None:
         "cardiff is back",
         "without it",
         "raised to 1725",
-        "lowered to 1500",
+        "lowered to 1",
         "approved 3",
     ):
         assert said in played["events"]
