@@ -147,7 +147,8 @@ class AgentAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SettleAgent(self, request, context):
-        """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential.
+        """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential. FIELD_INVALID if it was
+        settled already: name the epoch, so that a second call cannot end the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

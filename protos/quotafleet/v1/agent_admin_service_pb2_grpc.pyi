@@ -55,7 +55,9 @@ class AgentAdminServiceStub:
     RetireAgent: _grpc.UnaryUnaryMultiCallable[_agent_admin_service_pb2.RetireAgentRequest, _agent_admin_service_pb2.RetireAgentResponse]
     """Ends an agent for good; see Assume for what it is charged."""
     SettleAgent: _grpc.UnaryUnaryMultiCallable[_agent_admin_service_pb2.SettleAgentRequest, _agent_admin_service_pb2.SettleAgentResponse]
-    """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential."""
+    """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential. FIELD_INVALID if it was
+    settled already: name the epoch, so that a second call cannot end the new one.
+    """
     AssignQuota: _grpc.UnaryUnaryMultiCallable[_agent_admin_service_pb2.AssignQuotaRequest, _agent_admin_service_pb2.AssignQuotaResponse]
     """Gives an agent a part in a quota, or changes its weight, min and max."""
     UnassignQuota: _grpc.UnaryUnaryMultiCallable[_agent_admin_service_pb2.UnassignQuotaRequest, _agent_admin_service_pb2.UnassignQuotaResponse]
@@ -92,7 +94,9 @@ class AgentAdminServiceAsyncStub(AgentAdminServiceStub):
     RetireAgent: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.RetireAgentRequest, _agent_admin_service_pb2.RetireAgentResponse]  # type: ignore[assignment]
     """Ends an agent for good; see Assume for what it is charged."""
     SettleAgent: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.SettleAgentRequest, _agent_admin_service_pb2.SettleAgentResponse]  # type: ignore[assignment]
-    """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential."""
+    """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential. FIELD_INVALID if it was
+    settled already: name the epoch, so that a second call cannot end the new one.
+    """
     AssignQuota: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.AssignQuotaRequest, _agent_admin_service_pb2.AssignQuotaResponse]  # type: ignore[assignment]
     """Gives an agent a part in a quota, or changes its weight, min and max."""
     UnassignQuota: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.UnassignQuotaRequest, _agent_admin_service_pb2.UnassignQuotaResponse]  # type: ignore[assignment]
@@ -162,7 +166,9 @@ class AgentAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_admin_service_pb2.SettleAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_admin_service_pb2.SettleAgentResponse, _abc.Awaitable[_agent_admin_service_pb2.SettleAgentResponse]]:
-        """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential."""
+        """Ends an epoch of an agent. If it is the newest one a new epoch begins, with a new credential. FIELD_INVALID if it was
+        settled already: name the epoch, so that a second call cannot end the new one.
+        """
 
     @_abc_1.abstractmethod
     def AssignQuota(

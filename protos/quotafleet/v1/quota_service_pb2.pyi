@@ -698,7 +698,9 @@ class Count(_message.Message):
     """Decimal places of the smallest unit."""
     @_builtins.property
     def oldest_report_age(self) -> _duration_pb2.Duration:
-        """Age of the oldest report among agents that hold a part; unset if one of them has never reported."""
+        """Age of the oldest numbers among agents that hold a part: the last word of each confirms what did not change since
+        its report. Unset if one of them has never reported.
+        """
 
     def __init__(
         self,
