@@ -1,0 +1,60 @@
+"""What makes a record malformed: it is refused before any rule is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+from rules.forms import FORMS
+from rules.records import Change, QuotaDefinition, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A field of a change does not hold what it must. Changes are counted from 0."""
+
+    index: int
+    field: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"change {self.index}: {self.field}: {self.expected}"
+
+
+def malformed(changes: Sequence[Change]) -> tuple[Malformed, ...]:
+    """Everything that is malformed in a transaction, by change and field."""
+    found = [
+        Malformed(index, field, expected)
+        for index, change in enumerate(changes)
+        for field, expected in problems(change.record)
+    ]
+    return tuple(found)
+
+
+def problems(record: Record) -> Iterator[tuple[str, str]]:
+    """The fields of a record that do not hold what they must, each with what was expected."""
+    values, checks = _CHECKS[type(record)]
+    for value, (field, expected, holds) in zip(values(record), checks, strict=True):
+        if not holds(value):
+            yield field, f"must be {expected}"
+    if type(record) is QuotaDefinition:
+        yield from _unit_problems(record)
+
+
+def _unit_problems(definition: QuotaDefinition) -> Iterator[tuple[str, str]]:
+    if (definition.monetary_unit is None) == (definition.measurement_unit is None):
+        yield "monetary_unit", "must be given, or else the measurement unit: one of the two, not both"
+    if definition.measurement_unit_qualifier is not None and definition.measurement_unit is None:
+        yield "measurement_unit_qualifier", "must go with a measurement unit"
+
+
+_Checks = tuple[Callable[[Any], tuple[Any, ...]], tuple[tuple[str, str, Callable[[Any], bool]], ...]]
+_CHECKS: Final[dict[type[Record], _Checks]] = {
+    kind: (
+        attrgetter(*forms),
+        tuple((field, form.expected, form.holds) for field, form in forms.items()),
+    )
+    for kind, forms in FORMS.items()
+}
