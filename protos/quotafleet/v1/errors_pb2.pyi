@@ -60,6 +60,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The override was decided already, or cannot go from its state to the one asked for."""
     ERROR_REASON_RECOVERY_STATE: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION. The recovery cannot be finished: not in recovery, or some epochs are unheard."""
+    ERROR_REASON_RULES_VIOLATED: _ErrorReason.ValueType  # 26
+    """FAILED_PRECONDITION. The transaction breaks rules; nothing was stored. The message names the first ones; ask
+    ValidateTransaction for all. Metadata: violations, preexisting, and of the first one rule, record, line.
+    """
     ERROR_REASON_QUOTA_UNKNOWN: _ErrorReason.ValueType  # 30
     """NOT_FOUND. No quota of that name or uid."""
     ERROR_REASON_NOT_ASSIGNED: _ErrorReason.ValueType  # 31
@@ -70,8 +74,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No entry with that request_id."""
     ERROR_REASON_OVERRIDE_UNKNOWN: _ErrorReason.ValueType  # 34
     """NOT_FOUND. No override with that id."""
+    ERROR_REASON_RECORD_UNKNOWN: _ErrorReason.ValueType  # 35
+    """NOT_FOUND. No tariff record with that key, as of then."""
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 40
     """INVALID_ARGUMENT. The fields named in BadRequest are bad; nothing was changed."""
+    ERROR_REASON_ENVELOPE_INVALID: _ErrorReason.ValueType  # 41
+    """INVALID_ARGUMENT. The envelope cannot be read as TARIC3. Metadata: line, element."""
+    ERROR_REASON_RECORDS_MALFORMED: _ErrorReason.ValueType  # 42
+    """INVALID_ARGUMENT. Records are malformed; nothing was stored. BadRequest names the first fields. Metadata: malformed."""
     ERROR_REASON_QUOTA_EXISTS: _ErrorReason.ValueType  # 50
     """ALREADY_EXISTS. An open quota has that name."""
     ERROR_REASON_AGENT_EXISTS: _ErrorReason.ValueType  # 51
@@ -80,6 +90,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS. The request_id was used for a request with other content."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 53
     """ABORTED. The quota changed since the etag was read: read again, then decide again."""
+    ERROR_REASON_DATA_CHANGED: _ErrorReason.ValueType  # 54
+    """ABORTED. The tariff data is not at the version named: look at what has changed, then try again. Metadata:
+    expected_data_version, data_version.
+    """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """UNAVAILABLE. Disk full or I/O error: nothing was counted; retry with the same request_id."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 70
@@ -132,6 +146,10 @@ ERROR_REASON_OVERRIDE_DECIDED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION. The override was decided already, or cannot go from its state to the one asked for."""
 ERROR_REASON_RECOVERY_STATE: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION. The recovery cannot be finished: not in recovery, or some epochs are unheard."""
+ERROR_REASON_RULES_VIOLATED: ErrorReason.ValueType  # 26
+"""FAILED_PRECONDITION. The transaction breaks rules; nothing was stored. The message names the first ones; ask
+ValidateTransaction for all. Metadata: violations, preexisting, and of the first one rule, record, line.
+"""
 ERROR_REASON_QUOTA_UNKNOWN: ErrorReason.ValueType  # 30
 """NOT_FOUND. No quota of that name or uid."""
 ERROR_REASON_NOT_ASSIGNED: ErrorReason.ValueType  # 31
@@ -142,8 +160,14 @@ ERROR_REASON_ENTRY_UNKNOWN: ErrorReason.ValueType  # 33
 """NOT_FOUND. No entry with that request_id."""
 ERROR_REASON_OVERRIDE_UNKNOWN: ErrorReason.ValueType  # 34
 """NOT_FOUND. No override with that id."""
+ERROR_REASON_RECORD_UNKNOWN: ErrorReason.ValueType  # 35
+"""NOT_FOUND. No tariff record with that key, as of then."""
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 40
 """INVALID_ARGUMENT. The fields named in BadRequest are bad; nothing was changed."""
+ERROR_REASON_ENVELOPE_INVALID: ErrorReason.ValueType  # 41
+"""INVALID_ARGUMENT. The envelope cannot be read as TARIC3. Metadata: line, element."""
+ERROR_REASON_RECORDS_MALFORMED: ErrorReason.ValueType  # 42
+"""INVALID_ARGUMENT. Records are malformed; nothing was stored. BadRequest names the first fields. Metadata: malformed."""
 ERROR_REASON_QUOTA_EXISTS: ErrorReason.ValueType  # 50
 """ALREADY_EXISTS. An open quota has that name."""
 ERROR_REASON_AGENT_EXISTS: ErrorReason.ValueType  # 51
@@ -152,6 +176,10 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 52
 """ALREADY_EXISTS. The request_id was used for a request with other content."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 53
 """ABORTED. The quota changed since the etag was read: read again, then decide again."""
+ERROR_REASON_DATA_CHANGED: ErrorReason.ValueType  # 54
+"""ABORTED. The tariff data is not at the version named: look at what has changed, then try again. Metadata:
+expected_data_version, data_version.
+"""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 60
 """UNAVAILABLE. Disk full or I/O error: nothing was counted; retry with the same request_id."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 70
