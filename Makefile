@@ -8,7 +8,7 @@ GOOGLEAPIS := build/googleapis/.copied
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv protos format check test demo bench clean
+.PHONY: help .venv protos docs format check test demo bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ $(GOOGLEAPIS): $(VENV)
 protos: $(VENV) ## generate the Python modules of the .proto files
 	$(BIN)/python -m tools.compile_protos
 
+docs: $(VENV) ## generate docs/rules.md from the rules
+	$(BIN)/python -m tools.rules_page
+
 format: $(VENV) ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -45,6 +48,7 @@ check: $(VENV) $(BUF) $(GOOGLEAPIS) ## formatting, lint, layers, types, generate
 	step layers $(BIN)/lint-imports --no-logo; \
 	step types $(BIN)/mypy; \
 	step generated $(BIN)/python -m tools.compile_protos --check; \
+	step rules-page $(BIN)/python -m tools.rules_page --check; \
 	step protos node_modules/.bin/buf lint; \
 	if [ -n "$$failed" ]; then echo "make check: FAILED:$$failed"; exit 1; fi; \
 	echo "make check: all passed"

@@ -55,7 +55,7 @@ class Trigger:
     only_deletion: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """One rule; `check` says what is wrong with a record in a state, or None."""
 
@@ -137,11 +137,8 @@ def referring(reference: Reference) -> Link:
 class Plan:
     """The rules of a profile, sorted by what the engine asks for."""
 
-    #: By kind and by what has become of the record.
-    of_change: Mapping[type[Record], tuple[Rule, ...]]
-    of_live: Mapping[type[Record], tuple[Rule, ...]]
-    of_update: Mapping[type[Record], tuple[Rule, ...]]
-    of_deletion: Mapping[type[Record], tuple[Rule, ...]]
+    #: What to ask about a changed record, by whether it was live before and is live after, and by kind.
+    own: Mapping[tuple[bool, bool], Mapping[type[Record], tuple[Rule, ...]]]
     #: By kind of the changed record: the link, the kind it leads to, whether only a deletion counts, the rules to ask.
     links: Mapping[type[Record], tuple[tuple[Link, type[Record], bool, tuple[Rule, ...]], ...]]
 
@@ -163,11 +160,14 @@ def plan(profile: Profile) -> Plan:
         for trigger in each.triggers:
             same_link = (trigger.link, trigger.to, trigger.only_deletion)
             links[trigger.kind].setdefault(same_link, []).append(each)
+    live = (When.CHANGED, When.LIVE, When.LIVE_OR_DELETED)
     return Plan(
-        about(When.CHANGED),
-        about(When.LIVE, When.LIVE_OR_DELETED),
-        about(When.UPDATED),
-        about(When.DELETED, When.LIVE_OR_DELETED),
+        {
+            (False, False): about(When.CHANGED),
+            (False, True): about(*live),
+            (True, True): about(*live, When.UPDATED),
+            (True, False): about(When.CHANGED, When.DELETED, When.LIVE_OR_DELETED),
+        },
         {
             kind: tuple((*link, tuple(rules)) for link, rules in of_kind.items())
             for kind, of_kind in links.items()

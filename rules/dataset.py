@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from immutables import Map
 
@@ -98,7 +98,7 @@ class Dataset:
     def live(self, kind: type[R], key: Key) -> R | None:
         """The current version of a record, or None if there is none or it is deleted."""
         version = self._versions[kind].get(key)
-        return None if version is None or version.deleted else cast("R", version.record)
+        return None if version is None or version.deleted else version.record  # type: ignore[return-value]
 
     def version(self, kind: type[Record], key: Key) -> Version | None:
         """The newest version of a record, deleted or not, and through it the older ones; None if never seen."""
@@ -112,7 +112,7 @@ class Dataset:
         """All live records of a kind, in no order."""
         for version in self._versions[kind].values():
             if not version.deleted:
-                yield cast("R", version.record)
+                yield version.record  # type: ignore[misc]
 
     def __len__(self) -> int:
         """How many records it knows, deleted ones included."""

@@ -75,7 +75,9 @@ def validate(
         subjects.setdefault(name, _Subject()).own.append(index)
     before = State(dataset, today)
     after = State(dataset.apply(transaction), today, before, by_name)
-    for name in by_name:
+    for number, name in enumerate(by_name):
+        if number % _GO_ON_EVERY == 0:
+            go_on()
         _follow_links(plan, before, after, name, subjects)
     violations: list[Violation] = []
     for number, (name, subject) in enumerate(subjects.items()):
@@ -98,8 +100,9 @@ def _follow_links(
     """Adds the records that are linked to a changed one, before or after."""
     kind, key = name
     indexes = subjects[name].own
+    deleted = after.is_deleted(kind, key)
     for link, to, only_deletion, rules in plan.links[kind]:
-        if only_deletion and not after.is_deleted(kind, key):
+        if only_deletion and not deleted:
             continue
         linked = {*link(before, key), *link(after, key)}
         for each in linked:
@@ -112,22 +115,14 @@ def _judge(
     """Asks the rules about one record."""
     kind, key = name
     old, new = before.live(kind, key), after.live(kind, key)
-    record: Any = new
-    if not subject.own:
-        if new is None:
-            return
-        asked: Iterable[Rule] = {rule for rules, _ in subject.links for rule in rules}
+    record: Any = new or old or changed
+    asked: Iterable[Rule]
+    if subject.own:
+        asked = plan.own[old is not None, new is not None][kind]
+    elif new is not None:
+        asked = {rule for rules, _ in subject.links for rule in rules}
     else:
-        asked = plan.of_change[kind]
-        if new is not None:
-            asked += plan.of_live[kind]
-            if old is not None:
-                asked += plan.of_update[kind]
-        elif old is not None:
-            record = old
-            asked += plan.of_deletion[kind]
-        else:
-            record = changed
+        return
     for rule in asked:
         finding = rule.check(after, record)
         if finding is not None:

@@ -163,7 +163,9 @@ def _matching(expected: str, pattern: str) -> Form:
 
 
 def _number(expected: str, allowed: range) -> Form:
-    return Form(expected, lambda value: type(value) is int and value in allowed)
+    return Form(
+        expected, lambda value: isinstance(value, int) and type(value) is not bool and value in allowed
+    )
 
 
 def _or_none(form: Form) -> Form:
