@@ -74,4 +74,4 @@ def _base(entries: Any) -> Dataset:
             if field != "valid_between" or not hasattr(value, "start"):
                 raise CaseInvalid(f'"base"[{index}]: {field}: {expected}')
         versions.append((record, is_deletion(entry), 0))
-    return Dataset.loaded(versions)
+    return Dataset.empty().with_versions(versions)

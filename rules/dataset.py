@@ -73,13 +73,15 @@ class Dataset:
     @classmethod
     def of(cls, records: Iterable[Record]) -> Dataset:
         """Base data; of several records with one key, later ones are newer versions."""
-        return cls.loaded((record, False, 0) for record in records)
+        return cls.empty().with_versions((record, False, 0) for record in records)
 
-    @classmethod
-    def loaded(cls, versions: Iterable[tuple[Record, bool, int]]) -> Dataset:
-        """Stored versions, oldest first: the record, whether it was deleted, by which transaction."""
-        building = _Building(cls.empty())
-        number = 0
+    def with_versions(self, versions: Iterable[tuple[Record, bool, int]]) -> Dataset:
+        """The data set with stored versions added, oldest first: record, whether it was deleted, by which transaction.
+
+        Its number is that of the last one.
+        """
+        building = _Building(self)
+        number = self.number
         for record, deleted, number in versions:
             building.put(record, deleted, number)
         return building.done(number)

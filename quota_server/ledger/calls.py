@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from quota_server.errors import AlreadyAnswered, LedgerRefusal, agent_unknown, quota_unknown
 from quota_server.ledger.book import Book
@@ -44,7 +44,15 @@ class Change:
     subject: Any = field(default=None)
 
 
-async def refuse_repeat(transaction: Transaction, call: Call) -> None:
+class Answering(Protocol):
+    """The part of a transaction that remembers answers."""
+
+    async def recorded(self, request_id: str) -> RecordedAnswer | None: ...
+
+    async def record(self, answer: RecordedAnswer) -> None: ...
+
+
+async def refuse_repeat(transaction: Answering, call: Call) -> None:
     """Raises AlreadyAnswered for a repeat, REQUEST_ID_REUSED for other content under the same id."""
     if not call.request_id:
         return
@@ -60,7 +68,7 @@ async def refuse_repeat(transaction: Transaction, call: Call) -> None:
     raise AlreadyAnswered(recorded.answer)
 
 
-async def record(transaction: Transaction, call: Call, result: Any) -> None:
+async def record(transaction: Answering, call: Call, result: Any) -> None:
     """Records the answer with the mutation itself."""
     if call.request_id:
         answer = call.encode(result)

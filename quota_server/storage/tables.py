@@ -1,4 +1,6 @@
-"""The tables of the ledger. Amounts are BIGINT in the quota's smallest unit, wall times milliseconds since 1970 UTC.
+"""The tables of the ledger and of the tariff data.
+
+Amounts are BIGINT in the quota's smallest unit, wall times milliseconds since 1970 UTC.
 
 The columns of a record are its fields, nested ones flattened by prefix: see `mapping`. A change here needs a migration.
 """
@@ -273,4 +275,36 @@ answers = Table(
     *_blob("fingerprint", "answer"),
     *_integer("create_ms"),
     PrimaryKeyConstraint("request_id"),
+)
+
+#: Transactions of tariff data, numbered without a gap.
+tariff_transactions = Table(
+    "tariff_transactions",
+    metadata,
+    Column("number", BigInteger, nullable=False, autoincrement=False),
+    *_integer("create_ms"),
+    *_text("actor", "reason"),
+    PrimaryKeyConstraint("number"),
+)
+Index("ix_tariff_transactions_time", tariff_transactions.c.create_ms)
+
+#: Every version of every tariff record. Places sort like keys; the content is the record's JSON form.
+tariff_versions = Table(
+    "tariff_versions",
+    metadata,
+    *_integer("number", "position"),
+    *_text("kind", "place"),
+    *_flag("deleted"),
+    Column("valid_start", Text, nullable=True),
+    Column("valid_end", Text, nullable=True),
+    *_text("content"),
+    PrimaryKeyConstraint("number", "position"),
+    _references("number", "tariff_transactions", "number"),
+)
+Index(
+    "ix_tariff_versions_record",
+    tariff_versions.c.kind,
+    tariff_versions.c.place,
+    tariff_versions.c.number,
+    tariff_versions.c.position,
 )

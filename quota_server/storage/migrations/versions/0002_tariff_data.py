@@ -1,0 +1,35 @@
+"""Tariff quota data: transactions, and every version of every record."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tariff_transactions",
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("create_ms", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_tariff_transactions"),
+    )
+    op.create_index("ix_tariff_transactions_time", "tariff_transactions", ["create_ms"])
+    op.create_table(
+        "tariff_versions",
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("valid_start", sa.Text(), nullable=True),
+        sa.Column("valid_end", sa.Text(), nullable=True),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["number"], ["tariff_transactions.number"], name="fk_tariff_versions_number"),
+        sa.PrimaryKeyConstraint("number", "position", name="pk_tariff_versions"),
+    )
+    op.create_index("ix_tariff_versions_record", "tariff_versions", ["kind", "place", "number", "position"])

@@ -1,0 +1,1 @@
+"""Tariff quota data: what is stored, in memory, and what it takes to change it."""
