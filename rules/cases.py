@@ -9,7 +9,7 @@ from typing import Any
 from rules.dataset import Dataset
 from rules.engine import validate
 from rules.forms import read_date
-from rules.json_form import FormError, is_deletion, read_changes, read_record, write_key
+from rules.json_form import is_deletion, read_changes, read_record, write_key
 from rules.malformed import problems
 from rules.violation import Verdict
 
@@ -24,7 +24,7 @@ def judge_lines(lines: Iterable[str]) -> Iterator[str]:
         if line.strip():
             try:
                 yield json.dumps(answer(json.loads(line)), separators=(",", ":"))
-            except (json.JSONDecodeError, FormError, CaseInvalid) as error:
+            except ValueError as error:  # no JSON, a FormError, a CaseInvalid
                 raise CaseInvalid(f"line {number}: {error}") from error
             except RecursionError:
                 raise CaseInvalid(f"line {number}: it is nested too deeply") from None

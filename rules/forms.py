@@ -138,15 +138,19 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_period(value: Any) -> bool:
-    return type(value) is Period and (value.end is None or value.start <= value.end)
+    if type(value) is not Period or not _is_date(value.start):
+        return False
+    return value.end is None or (_is_date(value.end) and value.start <= value.end)
 
 
 def fits(value: Any, decimals: int) -> bool:
     """Whether `value` is a finite decimal without more decimals than that; zeros at its end do not count."""
     if type(value) is not Decimal or not value.is_finite():
         return False
-    exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and (exponent >= -decimals or value == round(value, decimals))
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)  # it is finite
+    # By its digits, for arithmetic rounds, or fails, beyond the precision of its context.
+    return exponent >= -decimals or not any(digits[exponent + decimals :])
 
 
 def _is_volume(value: Any) -> bool:
