@@ -31,9 +31,14 @@ from quota_server.overrides.decisions import Overrides
 from quota_server.services.agent_admin_service import AgentAdminService
 from quota_server.services.agent_link_service import AgentLinkService
 from quota_server.services.quota_service import QuotaService
+from quota_server.services.rules_service import RulesService
 from quota_server.storage.database import Database, open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
+from quota_server.storage.tariff_store import SqlTariffStore
+from quota_server.storage.tariff_views import SqlTariffViews
 from quota_server.storage.views import SqlLedgerViews
+from quota_server.tariff.data import TariffData
+from quota_server.tariff.workers import Workers
 from quotafleet.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
@@ -41,6 +46,8 @@ from quotafleet.v1 import (
     agent_link_service_pb2_grpc,
     quota_service_pb2,
     quota_service_pb2_grpc,
+    rules_service_pb2,
+    rules_service_pb2_grpc,
 )
 
 _log = logging.getLogger(__name__)
@@ -49,6 +56,7 @@ _SERVICES = (
     quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
     agent_admin_service_pb2.DESCRIPTOR.services_by_name["AgentAdminService"].full_name,
     agent_link_service_pb2.DESCRIPTOR.services_by_name["AgentLinkService"].full_name,
+    rules_service_pb2.DESCRIPTOR.services_by_name["RulesService"].full_name,
 )
 #: How long calls in flight may take to end when the server drains.
 _DRAIN_SECONDS = 5.0
@@ -90,6 +98,7 @@ class _Services:
     quotas: QuotaService
     agents: AgentAdminService
     links: AgentLinkService
+    rules: RulesService
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +131,7 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
             services.links.end_streams()
             services.quotas.end_watches()
             await server.stop(_DRAIN_SECONDS)
-            await asyncio.gather(services.quotas.drain(), services.agents.drain())
+            await asyncio.gather(services.quotas.drain(), services.agents.drain(), services.rules.drain())
             work.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
 
@@ -182,16 +191,20 @@ async def _compose(
     administration = Administration(store, _new_id)
     overrides = Overrides(store, _new_id, keep_ms=_KEEP_HEARTBEATS * config.heartbeat_ms)
     batches = LinkBatches(store, Marks(keys.mark_key), config.heartbeat_ms)
+    workers = Workers()
+    tariff = await TariffData.open(SqlTariffStore(database), workers)
     fleet = Fleet(batches, administration, overrides, store, clock, config.heartbeat_ms)
     services = _Services(
         QuotaService(administration, overrides, views, store, fleet, clock),
         AgentAdminService(Enrolments(store, _new_id), Recovery(store), views, store, fleet, keys, clock),
         AgentLinkService(fleet, keys, clock, config.heartbeat_ms),
+        RulesService(tariff, SqlTariffViews(database), workers, clock),
     )
     server = grpc.aio.server(options=_OPTIONS)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(services.quotas, server)
     agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server(services.agents, server)
     agent_link_service_pb2_grpc.add_AgentLinkServiceServicer_to_server(services.links, server)
+    rules_service_pb2_grpc.add_RulesServiceServicer_to_server(services.rules, server)
     host = config.listen.rpartition(":")[0]
     try:
         port = server.add_insecure_port(config.listen)

@@ -30,6 +30,7 @@ from quotafleet.v1 import agent_admin_service_pb2_grpc as admin_grpc
 from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as quota_pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
+from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 
 HEARTBEAT_MS = 200
 
@@ -42,6 +43,7 @@ class Served:
     quotas: quota_grpc.QuotaServiceAsyncStub
     agents: admin_grpc.AgentAdminServiceAsyncStub
     links: link_grpc.AgentLinkServiceAsyncStub
+    rules: rules_grpc.RulesServiceAsyncStub
     channel: grpc.aio.Channel
 
     @property
@@ -61,6 +63,7 @@ async def open_controller(
             quota_grpc.QuotaServiceStub(channel),
             admin_grpc.AgentAdminServiceStub(channel),
             link_grpc.AgentLinkServiceStub(channel),
+            rules_grpc.RulesServiceStub(channel),
             channel,
         )
 

@@ -18,8 +18,12 @@ UNREACHABLE: Final = 3
 
 CODES_HELP: Final = (
     "Exit codes: 0 done, 1 refused by the controller (or failed), 2 bad usage (a bad field included), "
-    "3 the controller cannot be reached. With --json an error is an object on standard output too."
+    "3 the controller cannot be reached. `rules validate` and `rules commit`: 1 rules are broken, 2 what was given "
+    "is malformed. With --json an error is an object on standard output too."
 )
+
+#: The controller refused what it was given, not what it was asked to do.
+_BAD_INPUT: Final = frozenset({"ENVELOPE_INVALID", "RECORDS_MALFORMED"})
 
 #: What to do next, by reason.
 _HINTS: Final = {
@@ -38,20 +42,30 @@ _HINTS: Final = {
     "RECOVERY_STATE": "`quotactl recovery status` shows who is missing",
     "ETAG_MISMATCH": "look at the quota again, then decide again",
     "REQUEST_ID_REUSED": "run the command again",
+    "RULES_VIOLATED": "nothing was stored: `quotactl rules validate` shows what is wrong",
+    "DATA_CHANGED": "nothing was stored: somebody else has committed since; run the command again, to judge it anew",
+    "ENVELOPE_INVALID": "nothing was stored: repair the envelope, then run the command again",
+    "RECORDS_MALFORMED": "nothing was stored: `quotactl rules validate` shows what is malformed",
+    "RECORD_UNKNOWN": "check kind and key with `quotactl rules records`; `--deleted` shows deleted ones",
     "STORE_UNAVAILABLE": "nothing was changed: make room on the controller's disk, then run the command again",
 }
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def fail(message: str, hint: str, code: int, *, as_json: bool = False, **details: object) -> NoReturn:
-    """Says what is wrong and what to do next, and leaves."""
+def tell(message: str, hint: str, *, as_json: bool = False, **details: object) -> None:
+    """Says what is wrong and what to do next."""
     if as_json:
         typer.echo(json.dumps({"error": {"message": message, "hint": hint, **details}}))
     else:
         _errors.print(Text.assemble(("error: ", "bold red"), message))
         if hint:
             _errors.print(Text(f"  {hint}", "dim"))
+
+
+def fail(message: str, hint: str, code: int, *, as_json: bool = False, **details: object) -> NoReturn:
+    """Says what is wrong and what to do next, and leaves."""
+    tell(message, hint, as_json=as_json, **details)
     raise typer.Exit(code)
 
 
@@ -66,7 +80,8 @@ def fail_with(error: QuotafleetError, server: str, *, as_json: bool) -> NoReturn
         text = "; ".join(f"{path}: {problem}" for path, problem in error.fields) or error.message
         fields = [{"field": path, "problem": problem} for path, problem in error.fields]
         fail(f"{name}: {text}", "", BAD_USAGE, as_json=as_json, **details, fields=fields)
-    fail(f"{name}: {error.message}", _HINTS.get(error.reason, ""), REFUSED, as_json=as_json, **details)
+    code = BAD_USAGE if error.reason in _BAD_INPUT else REFUSED
+    fail(f"{name}: {error.message}", _HINTS.get(error.reason, ""), code, as_json=as_json, **details)
 
 
 def unreachable(error: QuotafleetError) -> bool:

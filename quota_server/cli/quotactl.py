@@ -12,14 +12,15 @@ from typing import Annotated, Final
 
 import typer
 
-from quota_server.cli import agent, exits, override, quota, recovery
+from quota_server.cli import agent, exits, override, quota, recovery, rules
 from quota_server.cli.session import DEFAULT_SERVER, SERVER_VARIABLE, Settings
 
 _address: Final = re.compile(r"(\[[^\]]+\]|[^:\[\]]+):[0-9]{1,5}").fullmatch
 
 app = typer.Typer(
     name="quotactl",
-    help="Quotas, agents and overrides of a Quotafleet controller. --json works before and after the subcommand.",
+    help="Quotas, agents, overrides and tariff data of a Quotafleet controller. --json works before and after the "
+    "subcommand.",
     epilog=exits.CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
@@ -29,6 +30,7 @@ app.add_typer(quota.app, name="quota")
 app.add_typer(agent.app, name="agent")
 app.add_typer(override.app, name="override")
 app.add_typer(recovery.app, name="recovery")
+app.add_typer(rules.app, name="rules")
 
 
 @app.callback()

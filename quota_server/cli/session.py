@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 import grpc
@@ -19,6 +19,7 @@ from quotafleet.errors import QuotafleetError, from_rpc_error
 from quotafleet.v1 import agent_admin_service_pb2_grpc as agents_grpc
 from quotafleet.v1 import quota_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2_grpc as quotas_grpc
+from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 
 DEFAULT_SERVER: Final = "127.0.0.1:7400"
 SERVER_VARIABLE: Final = "QUOTAFLEET_SERVER"
@@ -28,7 +29,12 @@ CALL_SECONDS: Final = 15.0
 RETURN_SECONDS: Final = 2.0
 #: The same while watching.
 WATCH_RETURN_SECONDS: Final = 15.0
+#: For a stream of any size; a controller that has gone is noticed at once.
+STREAM_SECONDS: Final = 3_600.0
 _MAX_ACTOR_CHARS: Final = 128
+_HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+#: Ten thousand violations are more than the 4 MiB that gRPC takes by default.
+_CHANNEL_OPTIONS: Final = (("grpc.max_receive_message_length", 64 * 1024 * 1024),)
 
 Answer = TypeVar("Answer")
 
@@ -48,10 +54,11 @@ class Session:
         settings: Settings = context.obj
         self.server = settings.server
         self.as_json = as_json or settings.as_json
-        self._channel = grpc.insecure_channel(self.server)
+        self._channel = grpc.insecure_channel(self.server, _CHANNEL_OPTIONS)
         context.call_on_close(self._channel.close)
         self.quotas = quotas_grpc.QuotaServiceStub(self._channel)
         self.agents = agents_grpc.AgentAdminServiceStub(self._channel)
+        self.rules = rules_grpc.RulesServiceStub(self._channel)
         self._metadata = (("quotafleet-actor", user_name()),)
 
     def call(self, rpc: Callable[..., Answer], request: Any, wait: Duration | None = None) -> Answer:
@@ -65,15 +72,39 @@ class Session:
             request.wait.CopyFrom(wait)
         seconds = CALL_SECONDS + (wait.ToMilliseconds() / 1000 if wait is not None else 0)
         try:
-            return rpc(request, timeout=seconds, metadata=self._metadata)
+            return self._twice(lambda: rpc(request, timeout=seconds, metadata=self._metadata))
+        except QuotafleetError as failure:
+            self.fail(failure)
+
+    def exchange(
+        self,
+        rpc: Callable[..., Any],
+        requests: Callable[[], Iterable[Any]],
+        receive: Callable[[Any], Answer],
+    ) -> Answer:
+        """Sends a stream and receives what comes back, from its beginning once more if the controller was not there.
+
+        Unlike `call` it raises QuotafleetError: what is wrong with a stream is known only on the way.
+        """
+        return self._twice(
+            lambda: receive(rpc(iter(requests()), timeout=STREAM_SECONDS, metadata=self._metadata))
+        )
+
+    def fail(self, failure: QuotafleetError) -> NoReturn:
+        """Ends the command because a call failed."""
+        exits.fail_with(failure, self.server, as_json=self.as_json)
+
+    def _twice(self, attempt: Callable[[], Answer]) -> Answer:
+        try:
+            return attempt()
         except grpc.RpcError as error:
             failure = from_rpc_error(error)
         if failure.code is grpc.StatusCode.UNAVAILABLE and self._is_there(RETURN_SECONDS):
             try:
-                return rpc(request, timeout=seconds, metadata=self._metadata)
+                return attempt()
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
-        exits.fail_with(failure, self.server, as_json=self.as_json)
+        raise failure
 
     def watch(self, quota_uid: str) -> Iterator[pb.Count]:
         """The numbers of a quota now and after every change; goes on when the controller comes back."""
@@ -86,20 +117,20 @@ class Session:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             if not exits.unreachable(failure) or not self._is_there(WATCH_RETURN_SECONDS):
-                exits.fail_with(failure, self.server, as_json=self.as_json)
+                self.fail(failure)
 
     def quota(self, name: str) -> pb.Quota:
         """A quota by name or uid."""
         return self.call(self.quotas.GetQuota, pb.GetQuotaRequest(quota=name)).quota
 
     def _is_there(self, seconds: float) -> bool:
-        ready = grpc.channel_ready_future(self._channel)
+        """Whether a controller answers within that time, whatever it answers."""
+        check: Callable[..., bytes] = self._channel.unary_unary(_HEALTH_CHECK)
         try:
-            ready.result(timeout=seconds)
-        except grpc.FutureTimeoutError:
-            return False
-        finally:
-            ready.cancel()
+            check(b"", timeout=seconds, wait_for_ready=True)
+        except grpc.RpcError as error:
+            code = from_rpc_error(error).code
+            return code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         return True
 
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.date_pb2 import Date
 
 NONE: Final = "none"
 
@@ -61,6 +62,28 @@ def _timestamp(text: str, time_zone: tzinfo, name: str, *, days_later: int) -> T
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not in the calendar", param_hint=name) from None
     return Timestamp(seconds=microseconds // 10**6, nanos=microseconds % 10**6 * 1000)
+
+
+def day(text: str, name: str) -> Date:
+    """A date."""
+    if not _date(text):
+        raise typer.BadParameter(f"{text!r} is no date; write it as in 2026-12-31", param_hint=name)
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not in the calendar", param_hint=name) from None
+    return Date(year=found.year, month=found.month, day=found.day)
+
+
+def today() -> Date:
+    """The date in UTC."""
+    now = datetime.now(UTC)
+    return Date(year=now.year, month=now.month, day=now.day)
+
+
+def shown_day(day: Date) -> str:
+    """YYYY-MM-DD, whether or not the calendar has it."""
+    return f"{day.year:04}-{day.month:02}-{day.day:02}"
 
 
 def duration(text: str, name: str) -> Duration:

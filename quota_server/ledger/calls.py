@@ -44,15 +44,19 @@ class Change:
     subject: Any = field(default=None)
 
 
-class Answering(Protocol):
-    """The part of a transaction that remembers answers."""
+class Remembering(Protocol):
+    """What knows the answers that were given."""
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None: ...
+
+
+class Recording(Protocol):
+    """What keeps answers that are given."""
 
     async def record(self, answer: RecordedAnswer) -> None: ...
 
 
-async def refuse_repeat(transaction: Answering, call: Call) -> None:
+async def refuse_repeat(transaction: Remembering, call: Call) -> None:
     """Raises AlreadyAnswered for a repeat, REQUEST_ID_REUSED for other content under the same id."""
     if not call.request_id:
         return
@@ -68,7 +72,7 @@ async def refuse_repeat(transaction: Answering, call: Call) -> None:
     raise AlreadyAnswered(recorded.answer)
 
 
-async def record(transaction: Answering, call: Call, result: Any) -> None:
+async def record(transaction: Recording, call: Call, result: Any) -> None:
     """Records the answer with the mutation itself."""
     if call.request_id:
         answer = call.encode(result)

@@ -28,6 +28,8 @@ ALLOCATIONS: Final = Listing("allocations", (str, int, str))
 OVERRIDES: Final = Listing("overrides", (int, str))
 HISTORY: Final = Listing("history", (int,))
 UNHEARD: Final = Listing("unheard", (str, int))
+RECORDS: Final = Listing("records", (int, str, str))
+RULES: Final = Listing("rules", (str,))
 
 
 def encode(listing: Listing, key: Sequence[str | int]) -> str:

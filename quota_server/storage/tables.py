@@ -286,7 +286,7 @@ tariff_transactions = Table(
     *_text("actor", "reason"),
     PrimaryKeyConstraint("number"),
 )
-Index("ix_tariff_transactions_time", tariff_transactions.c.create_ms)
+Index("ix_tariff_transactions_time", tariff_transactions.c.create_ms, tariff_transactions.c.number)
 
 #: Every version of every tariff record. Places sort like keys; the content is the record's JSON form.
 tariff_versions = Table(
@@ -302,9 +302,9 @@ tariff_versions = Table(
     _references("number", "tariff_transactions", "number"),
 )
 Index(
-    "ix_tariff_versions_record",
+    "ux_tariff_versions_record",
     tariff_versions.c.kind,
     tariff_versions.c.place,
     tariff_versions.c.number,
-    tariff_versions.c.position,
+    unique=True,
 )

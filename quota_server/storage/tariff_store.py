@@ -1,14 +1,13 @@
-"""The tariff data's store and views ports on a database."""
+"""The tariff data's store port on a database."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, tuple_
+from sqlalchemy import Connection, Row, Select, insert, select, tuple_
 
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage import loading, saving
@@ -16,8 +15,8 @@ from quota_server.storage.database import Connected, Database
 from quota_server.storage.mapping import encode_json
 from quota_server.storage.tables import tariff_transactions as transactions
 from quota_server.storage.tables import tariff_versions as versions
-from quota_server.tariff.store import Batch, StoredVersion
-from rules.json_form import read_record, write_record
+from quota_server.tariff.store import Batch, Newest
+from rules.json_form import write_record
 from rules.records import Change, RecordRef, UpdateType
 
 #: Rows in one statement: between statements the event loop goes on.
@@ -25,37 +24,12 @@ _ROWS: Final = 1_000
 #: Digits of the largest integer that a key may hold.
 _DIGITS: Final = 19
 
+_COLUMNS: Final = tuple(column.name for column in versions.columns)
+
 
 def place_of(ref: RecordRef) -> str:
     """A record's key as text that sorts like keys of its kind."""
     return "/".join(map(_sortable, ref.parts()))
-
-
-def to_batch(number: int, changes: Sequence[Change]) -> Batch:
-    """A tariff transaction as rows."""
-    return Batch(
-        number,
-        [{"number": number, "position": position, **_row(change)} for position, change in enumerate(changes)],
-    )
-
-
-def _row(change: Change) -> dict[str, Any]:
-    record = change.record
-    valid = getattr(record, "valid_between", None)
-    return {
-        "kind": record.kind,
-        "place": place_of(RecordRef.to(record)),
-        "deleted": change.update_type is UpdateType.DELETE,
-        "valid_start": valid.start.isoformat() if valid else None,
-        "valid_end": valid.end.isoformat() if valid and valid.end else None,
-        "content": encode_json(write_record(record)),
-    }
-
-
-def _sortable(part: int | str | datetime) -> str:
-    if isinstance(part, int):
-        return f"{part:0{_DIGITS}}"
-    return part.isoformat() if isinstance(part, datetime) else part
 
 
 class SqlTariffTransaction:
@@ -70,14 +44,20 @@ class SqlTariffTransaction:
     async def record(self, answer: RecordedAnswer) -> None:
         await self._run(saving.save_answer, answer)
 
-    async def newest(self) -> int:
+    async def newest(self) -> Newest:
         return await self._run(_newest)
 
     async def append(self, batch: Batch, create_ms: int, actor: str, reason: str) -> None:
-        row = {"number": batch.number, "create_ms": create_ms, "actor": actor, "reason": reason}
-        await self._run(_insert, transactions, [row])
+        rows: Sequence[dict[str, Any]]
+        for begin in range(0, len(batch.numbers), _ROWS):
+            rows = [
+                {"number": number, "create_ms": create_ms, "actor": actor, "reason": reason}
+                for number in batch.numbers[begin : begin + _ROWS]
+            ]
+            await self._run(_insert, transactions, rows)
         for begin in range(0, len(batch.rows), _ROWS):
-            await self._run(_insert, versions, batch.rows[begin : begin + _ROWS])
+            rows = [dict(zip(_COLUMNS, row, strict=True)) for row in batch.rows[begin : begin + _ROWS]]
+            await self._run(_insert, versions, rows)
 
 
 class SqlTariffStore:
@@ -86,135 +66,78 @@ class SqlTariffStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def pack(self, first: int, transactions: Sequence[Sequence[Change]]) -> Batch:
+        rows = [
+            _row(number, position, change)
+            for number, changes in enumerate(transactions, first)
+            for position, change in enumerate(changes)
+        ]
+        return Batch(range(first, first + len(transactions)), rows)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTariffTransaction]:
         async with self._database.writing() as connected:
             yield SqlTariffTransaction(connected)
 
-    async def newest(self) -> int:
+    async def recorded(self, request_id: str) -> RecordedAnswer | None:
+        return await self._database.read(loading.read_answer, request_id)
+
+    async def newest(self) -> Newest:
         return await self._database.read(_newest)
 
     async def versions_after(
         self, after: tuple[int, int], limit: int
     ) -> tuple[list[tuple[str, bool, int]], tuple[int, int]]:
-        rows = await self._database.read(_versions_after, after, limit)
+        rows = await self._database.read(_all, versions_after(*after, limit))
         last = (rows[-1].number, rows[-1].position) if rows else after
         return [(row.content, row.deleted, row.number) for row in rows], last
 
 
-class SqlTariffViews:
-    """The tariff data in an open database, to read; docstrings as in `quota_server.tariff.store.TariffViews`."""
-
-    def __init__(self, database: Database) -> None:
-        self._read = database.read
-
-    async def number_at(self, end_of_day_ms: int) -> int:
-        return await self._read(_number_at, end_of_day_ms)
-
-    async def version(self, ref: RecordRef, number: int) -> StoredVersion | None:
-        return await self._read(_version, ref, number)
-
-    async def versions(
-        self,
-        number: int,
-        kind: str | None,
-        valid_on: date | None,
-        after: tuple[str, str] | None,
-        limit: int,
-        *,
-        include_deleted: bool,
-    ) -> list[StoredVersion]:
-        return await self._read(_versions, number, kind, valid_on, after, limit, include_deleted)
+NEWEST: Final[Select[Any]] = (
+    select(transactions.c.number, transactions.c.create_ms).order_by(transactions.c.number.desc()).limit(1)
+)
 
 
-# --- statements ------------------------------------------------------------------------------------------------------
+def versions_after(number: int, position: int, limit: int) -> Select[Any]:
+    """The next versions in the order in which they were stored."""
+    return (
+        select(versions.c.content, versions.c.deleted, versions.c.number, versions.c.position)
+        .where(tuple_(versions.c.number, versions.c.position) > (number, position))
+        .order_by(versions.c.number, versions.c.position)
+        .limit(limit)
+    )
+
+
+def _row(number: int, position: int, change: Change) -> tuple[Any, ...]:
+    """The columns of a version, in the table's order."""
+    record = change.record
+    valid = getattr(record, "valid_between", None)
+    return (
+        number,
+        position,
+        record.kind,
+        place_of(RecordRef.to(record)),
+        change.update_type is UpdateType.DELETE,
+        valid.start.isoformat() if valid else None,
+        valid.end.isoformat() if valid and valid.end else None,
+        encode_json(write_record(record)),
+    )
+
+
+def _sortable(part: int | str | datetime) -> str:
+    if isinstance(part, int):
+        return f"{part:0{_DIGITS}}"
+    return part.isoformat() if isinstance(part, datetime) else part
 
 
 def _insert(connection: Connection, table: Any, rows: Sequence[dict[str, Any]]) -> None:
     connection.execute(insert(table), rows)
 
 
-def _newest(connection: Connection) -> int:
-    return int(connection.execute(select(func.max(transactions.c.number))).scalar() or 0)
+def _newest(connection: Connection) -> Newest:
+    row = connection.execute(NEWEST).one_or_none()
+    return Newest() if row is None else Newest(*row)
 
 
-def _number_at(connection: Connection, end_of_day_ms: int) -> int:
-    before = transactions.c.create_ms < end_of_day_ms
-    return int(connection.execute(select(func.max(transactions.c.number)).where(before)).scalar() or 0)
-
-
-def _versions_after(connection: Connection, after: tuple[int, int], limit: int) -> Sequence[Any]:
-    place = tuple_(versions.c.number, versions.c.position)
-    statement = (
-        select(versions.c.content, versions.c.deleted, versions.c.number, versions.c.position)
-        .where(place > after)
-        .order_by(versions.c.number, versions.c.position)
-        .limit(limit)
-    )
+def _all(connection: Connection, statement: Select[Any]) -> Sequence[Row[Any]]:
     return connection.execute(statement).all()
-
-
-_with_transaction: Final = select(
-    versions.c.content,
-    versions.c.deleted,
-    versions.c.number,
-    transactions.c.create_ms,
-    transactions.c.actor,
-    transactions.c.reason,
-    versions.c.place,
-).join(transactions, transactions.c.number == versions.c.number)
-
-
-def _version(connection: Connection, ref: RecordRef, number: int) -> StoredVersion | None:
-    statement = (
-        _with_transaction.where(
-            versions.c.kind == ref.kind, versions.c.place == place_of(ref), versions.c.number <= number
-        )
-        .order_by(versions.c.number.desc(), versions.c.position.desc())
-        .limit(1)
-    )
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else _stored(row)
-
-
-def _versions(
-    connection: Connection,
-    number: int,
-    kind: str | None,
-    valid_on: date | None,
-    after: tuple[str, str] | None,
-    limit: int,
-    include_deleted: bool,
-) -> list[StoredVersion]:
-    newer = versions.alias("newer")
-    superseded = exists().where(
-        newer.c.kind == versions.c.kind,
-        newer.c.place == versions.c.place,
-        newer.c.number <= number,
-        tuple_(newer.c.number, newer.c.position) > tuple_(versions.c.number, versions.c.position),
-    )
-    statement: Select[Any] = _with_transaction.where(versions.c.number <= number, ~superseded)
-    if kind is not None:
-        statement = statement.where(versions.c.kind == kind)
-    if after is not None:
-        statement = statement.where(tuple_(versions.c.kind, versions.c.place) > after)
-    if not include_deleted:
-        statement = statement.where(versions.c.deleted.is_(False))
-    if valid_on is not None:
-        day = valid_on.isoformat()
-        open_or_later = or_(versions.c.valid_end.is_(None), versions.c.valid_end >= day)
-        statement = statement.where(and_(versions.c.valid_start <= day, open_or_later))
-    ordered = statement.order_by(versions.c.kind, versions.c.place).limit(limit)
-    return [_stored(row) for row in connection.execute(ordered)]
-
-
-def _stored(row: Any) -> StoredVersion:
-    return StoredVersion(
-        read_record(json.loads(row.content)),
-        row.deleted,
-        row.number,
-        row.create_ms,
-        row.actor,
-        row.reason,
-        row.place,
-    )

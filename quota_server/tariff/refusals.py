@@ -1,23 +1,49 @@
-"""Why a commit of tariff data is refused."""
+"""Why tariff data is not taken. What is said is short: it travels in the call's trailers, which are bounded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Final
+
 from quota_server.errors import LedgerRefusal
-from quota_server.tariff.judging import Judged
+from quota_server.tariff.judged import Judged
+from rules.malformed import Malformed
+from rules.taric.errors import TaricError
 from rules.violation import Violation
 
-_NAMED = 5
-_MAX_FIELDS = 20
-_MAX_MESSAGE_CHARS = 300
+_MAX_NAMED: Final = 5
+_MAX_FIELDS: Final = 20
+_MAX_MESSAGE_BYTES: Final = 160
+_MAX_EXPECTED_BYTES: Final = 80
+_MAX_NAME_BYTES: Final = 64
+
+#: Where a malformed field stands, as the caller sees it: from it and its line in the envelope, 0 for none.
+PathOf = Callable[[Malformed, int], str]
 
 
-def refuse_wrong(judged: Judged, *, allow_preexisting: bool) -> None:
+def refuse_wrong(judged: Judged, path_of: PathOf, *, allow_preexisting: bool) -> None:
     """Raises RECORDS_MALFORMED or RULES_VIOLATED if a transaction must not be stored."""
     if judged.malformed:
-        raise _malformed(judged)
+        raise records_malformed(judged.malformed, path_of, judged.malformed_lines, judged.transaction_id)
     refused = [each for each in judged.violations if not (allow_preexisting and each.preexisting)]
     if refused:
-        raise _violated(judged, refused)
+        raise _rules_violated(judged, refused)
+
+
+def records_malformed(
+    wrong: Sequence[Malformed], path_of: PathOf, lines: Sequence[int] = (), transaction_id: str = ""
+) -> LedgerRefusal:
+    """Records of what came in are malformed; `wrong` is not empty."""
+    fields: dict[str, str] = {}
+    for each, line in zip(wrong[:_MAX_FIELDS], (lines or [0] * len(wrong))[:_MAX_FIELDS], strict=True):
+        fields.setdefault(path_of(each, line), shortened(each.expected, _MAX_EXPECTED_BYTES))
+    path, expected = next(iter(fields.items()))
+    return LedgerRefusal(
+        "RECORDS_MALFORMED",
+        f"{_place(transaction_id)}{path}: {expected}{_more(len(wrong) - 1)}",
+        metadata={"malformed": len(wrong), **_where(transaction_id)},
+        fields=fields,
+    )
 
 
 def data_changed(expected: int, number: int) -> LedgerRefusal:
@@ -29,50 +55,50 @@ def data_changed(expected: int, number: int) -> LedgerRefusal:
     )
 
 
-def _malformed(judged: Judged) -> LedgerRefusal:
-    total = len(judged.malformed)
-    lines = judged.malformed_lines or (0,) * total
-    fields: dict[str, str] = {}
-    for each, line in list(zip(judged.malformed, lines, strict=True))[:_MAX_FIELDS]:
-        path = f"changes[{each.index}].{each.field}"
-        if line:
-            path = f"envelope.line[{line}].{each.field}"
-        fields.setdefault(path, each.expected[:_MAX_MESSAGE_CHARS])
-    first, problem = next(iter(fields.items()))
-    rest = f" ({total - 1} more)" if total > 1 else ""
+def envelope_invalid(error: TaricError, path: str = "") -> LedgerRefusal:
+    """The envelope cannot be read any further."""
+    message = shortened(str(error), 4 * _MAX_MESSAGE_BYTES)
     return LedgerRefusal(
-        "RECORDS_MALFORMED",
-        f"{_place(judged)}{first}: {problem}{rest}",
-        metadata={"malformed": total, **_where(judged)},
-        fields=fields,
+        "ENVELOPE_INVALID",
+        f"{path}: {message}" if path else message,
+        metadata={"line": error.line, "element": shortened(error.element, _MAX_NAME_BYTES)},
     )
 
 
-def _violated(judged: Judged, refused: list[Violation]) -> LedgerRefusal:
-    named = "; ".join(f"{each.rule} of {each.record}: {_short(each.message)}" for each in refused[:_NAMED])
-    rest = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+def shortened(text: str, most: int) -> str:
+    """The text, cut off if it has more bytes than that."""
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= most else f"{encoded[:most].decode(errors='ignore')}..."
+
+
+def _rules_violated(judged: Judged, refused: list[Violation]) -> LedgerRefusal:
+    named = "; ".join(
+        f"{each.rule} of {shortened(str(each.record), _MAX_NAME_BYTES)}: "
+        f"{shortened(each.message, _MAX_MESSAGE_BYTES)}"
+        for each in refused[:_MAX_NAMED]
+    )
     first = refused[0]
     return LedgerRefusal(
         "RULES_VIOLATED",
-        f"{_place(judged)}{named}{rest}",
+        f"{_place(judged.transaction_id)}{named}{_more(len(refused) - _MAX_NAMED)}",
         metadata={
             "violations": len(judged.violations),
             "preexisting": sum(each.preexisting for each in judged.violations),
             "rule": first.rule,
-            "record": str(first.record),
+            "record": shortened(str(first.record), _MAX_NAME_BYTES),
             "line": judged.line_of(first),
-            **_where(judged),
+            **_where(judged.transaction_id),
         },
     )
 
 
-def _short(message: str) -> str:
-    return message if len(message) <= _MAX_MESSAGE_CHARS else f"{message[:_MAX_MESSAGE_CHARS]}..."
+def _more(number: int) -> str:
+    return f"; and {number} more" if number > 0 else ""
 
 
-def _place(judged: Judged) -> str:
-    return f"transaction {judged.transaction_id[:64]}: " if judged.transaction_id else ""
+def _place(transaction_id: str) -> str:
+    return f"transaction {shortened(transaction_id, _MAX_NAME_BYTES)}: " if transaction_id else ""
 
 
-def _where(judged: Judged) -> dict[str, str | int]:
-    return {"transaction_id": judged.transaction_id[:64]} if judged.transaction_id else {}
+def _where(transaction_id: str) -> dict[str, str | int]:
+    return {"transaction_id": shortened(transaction_id, _MAX_NAME_BYTES)} if transaction_id else {}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Any, Protocol
 
 from quota_server.ledger.store import RecordedAnswer
-from rules.records import Record, RecordRef
+from rules.records import Change, Record, RecordRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,19 @@ class StoredVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A transaction as it is stored; made off the loop, for it may be large."""
+class Newest:
+    """The last stored transaction; number 0 if there is none."""
 
-    number: int
-    rows: Sequence[dict[str, object]]
+    number: int = 0
+    create_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Transactions as they are stored together, in the store's own form."""
+
+    numbers: range
+    rows: Sequence[tuple[Any, ...]]
 
 
 class TariffTransaction(Protocol):
@@ -43,32 +51,44 @@ class TariffTransaction(Protocol):
     async def record(self, answer: RecordedAnswer) -> None:
         """Keeps an answer."""
 
-    async def newest(self) -> int:
-        """The number of the last stored transaction, locked until this one ends; 0 for none."""
+    async def newest(self) -> Newest:
+        """The last stored transaction. None is stored after it until this transaction ends."""
 
     async def append(self, batch: Batch, create_ms: int, actor: str, reason: str) -> None:
-        """Stores a tariff transaction."""
+        """Stores tariff transactions."""
 
 
 class TariffStore(Protocol):
     """Where the tariff data lives. Methods raise StoreUnavailable."""
 
+    def pack(self, first: int, transactions: Sequence[Sequence[Change]]) -> Batch:
+        """What `append` takes, numbered from `first` on. It may take long, and be called in any thread."""
+
     def transaction(self) -> AbstractAsyncContextManager[TariffTransaction]:
         """Begins a transaction."""
 
-    async def newest(self) -> int:
-        """The number of the last stored transaction; 0 for none."""
+    async def recorded(self, request_id: str) -> RecordedAnswer | None:
+        """What was answered to a request id."""
+
+    async def newest(self) -> Newest:
+        """The last stored transaction."""
 
     async def versions_after(
         self, after: tuple[int, int], limit: int
     ) -> tuple[list[tuple[str, bool, int]], tuple[int, int]]:
-        """The next versions in the order in which they were stored: content, whether deleted, number."""
+        """The next versions in the order in which they were stored: content, whether deleted, number.
+
+        `after`, and the second part of the answer, is the number and position of the last one seen.
+        """
 
 
 class TariffViews(Protocol):
     """Reads of one moment each."""
 
-    async def number_at(self, end_of_day_ms: int) -> int:
+    async def newest_number(self) -> int:
+        """The last stored transaction; 0 for none."""
+
+    async def number_before(self, moment_ms: int) -> int:
         """The last transaction that was stored before a moment; 0 for none."""
 
     async def version(self, ref: RecordRef, number: int) -> StoredVersion | None:

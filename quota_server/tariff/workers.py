@@ -6,9 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+#: Of each sort. More would not judge faster, and leave less to the event loop.
+_THREADS: Final = 2
 
 
 class GivenUp(Exception):
@@ -18,18 +21,24 @@ class GivenUp(Exception):
 class Workers:
     """A few threads. Work gets a function to call every now and then, which ends it once its caller is gone."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tariff")
+    def __init__(self) -> None:
+        self._short = ThreadPoolExecutor(_THREADS, thread_name_prefix="tariff-short")
+        self._long = ThreadPoolExecutor(_THREADS, thread_name_prefix="tariff-long")
+        self._closed = threading.Event()
 
-    async def do(self, work: Callable[[Callable[[], None]], T]) -> T:
-        """The result of `work(go_on)`, done in a thread. Once this is cancelled, as by a deadline, `go_on` raises."""
+    async def do(self, work: Callable[[Callable[[], None]], T], *, short: bool = False) -> T:
+        """The result of `work(go_on)`, done in a thread; what is short does not wait for what is long.
+
+        Once the call is cancelled, as by its deadline, `go_on` raises.
+        """
         given_up = threading.Event()
 
         def go_on() -> None:
-            if given_up.is_set():
+            if given_up.is_set() or self._closed.is_set():
                 raise GivenUp
 
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, go_on)
+        threads = self._short if short else self._long
+        future = asyncio.get_running_loop().run_in_executor(threads, work, go_on)
         try:
             return await future
         except asyncio.CancelledError:
@@ -37,5 +46,7 @@ class Workers:
             raise
 
     def close(self) -> None:
-        """Takes no more work; what is under way ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Takes no more work; what is under way gives up by itself."""
+        self._closed.set()
+        for threads in (self._short, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
 """Reads TARIC3 envelopes as they stream in: transaction by transaction, in memory that does not grow with the file.
 
 Namespaces are matched by their URIs, children in any order. A byte order mark, other encodings that XML declares, and
-repeated ids are accepted. Document types, entities, deep nesting and huge elements are not.
+repeated ids are accepted; document types, entities, deep nesting and huge elements are not.
 """
 
 from __future__ import annotations
@@ -14,231 +14,195 @@ from typing import Any, Final
 from lxml import etree
 
 from rules.records import UpdateType
-from rules.taric.elements import BODIES, Body
-from rules.taric.errors import Problem, TaricError
-from rules.taric.taric_record import Element, TaricRecord, TaricTransaction
+from rules.taric.checking import problems_of
+from rules.taric.elements import BODIES
+from rules.taric.errors import Problem, TaricError, but_found
+from rules.taric.structure import RawRecord, Skeleton
+from rules.taric.taric_record import TaricRecord, TaricTransaction
 
-ENVELOPE: Final = "{urn:publicid:-:DGTAXUD:GENERAL:ENVELOPE:1.0}"
-MESSAGE: Final = "{urn:publicid:-:DGTAXUD:TARIC:MESSAGE:1.0}"
-UPDATE_TYPES: Final = {"1": UpdateType.UPDATE, "2": UpdateType.DELETE, "3": UpdateType.CREATE}
-
-#: So much input without a record that ends is no TARIC3: a record takes about 1 KiB, its texts at most 80 KiB.
-MAX_RECORD_BYTES: Final = 1024 * 1024
-#: Of one transaction; the largest that is known has 1,220.
-MAX_RECORDS: Final = 1_000_000
+#: The largest transaction that is known has 1,220 records: about 2 MB.
+MAX_TRANSACTION_BYTES: Final = 256 * 1024 * 1024
+#: So much input in which no element begins is no TARIC3 (but one huge comment, attribute or text).
+_MAX_QUIET_BYTES: Final = 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
-_MAX_SHOWN: Final = 60
+#: What libxml2 wants to see at once to tell the encoding.
+_FIRST_BYTES: Final = 4
+#: About what a record and one of its elements take beside their texts.
+_RECORD_BYTES: Final = 400
+_ELEMENT_BYTES: Final = 120
 
+UPDATE_TYPES: Final = {"1": UpdateType.UPDATE, "2": UpdateType.DELETE, "3": UpdateType.CREATE}
 _code: Final = re.compile(r"[0-9]{3}").fullmatch
 _subcode: Final = re.compile(r"[0-9]{2}").fullmatch
-_ancestors: Final = (f"{MESSAGE}transmission", f"{ENVELOPE}app.message", f"{ENVELOPE}transaction")
-_HEAD: Final = frozenset(
-    f"{MESSAGE}{name}"
-    for name in ("transaction.id", "record.code", "subrecord.code", "record.sequence.number", "update.type")
-)
+_place: Final = re.compile(r",? *line \d+, column \d+.*", re.DOTALL)
 
 
 class EnvelopeReader:
-    """Takes an envelope in pieces and gives transactions back, each as soon as it has ended.
+    """Takes an envelope in pieces of any size and gives its transactions back, each as soon as it has ended.
 
-    `feed` and `close` raise TaricError if this is no envelope; then the reader is of no more use.
+    `feed` and `close` raise TaricError if this is no envelope, after all transactions before that were given back; then
+    the reader is of no more use. What is wrong with single records is in their transactions' `problems`.
     """
 
-    def __init__(self, max_records: int = MAX_RECORDS) -> None:
+    def __init__(self, max_transaction_bytes: int = MAX_TRANSACTION_BYTES) -> None:
         self.envelope_id = ""
-        #: Records by code: of kinds that `rules.taric.elements` knows, and others.
+        #: Records by code ("370 00"): those of codes that `rules.taric.elements` knows, and all others.
         self.read: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        self._max_records = max_records
-        self._sniffed = b""
-        self._parser: etree.XMLPullParser | None = None
-        self._unrecorded_bytes = 0
+        self._room = self._max_room = max_transaction_bytes
+        self._skeleton = Skeleton(self)
+        target: Any = self._skeleton  # lxml wants less of it than its stubs do
+        self._parser = etree.XMLParser(
+            target=target,
+            resolve_entities=False,
+            load_dtd=False,
+            dtd_validation=False,
+            attribute_defaults=False,
+            no_network=True,
+            huge_tree=False,
+        )
+        self._first = b""
+        self._is_started = False
+        self._quiet_bytes = 0
         self._records: list[TaricRecord] = []
         self._problems: list[Problem] = []
-        self._ended = False
-        #: Of the last record.
-        self._line = 1
+        self._done: list[TaricTransaction] = []
+        self._error: TaricError | None = None
 
     def feed(self, chunk: bytes) -> list[TaricTransaction]:
-        """The transactions that end in this chunk, which may be of any size."""
-        found: list[TaricTransaction] = []
-        view = memoryview(chunk)
-        for begin in range(0, len(view), _PIECE_BYTES):
-            self._feed_piece(bytes(view[begin : begin + _PIECE_BYTES]), found)
-        return found
+        """The transactions that end in this chunk. Raises TaricError."""
+        if self._error is None:
+            try:
+                self._feed(chunk)
+            except TaricError as error:
+                self._error = error
+            except (etree.LxmlError, UnicodeError) as error:
+                self._error = self._syntax_error(error)
+        done, self._done = self._done, []
+        if self._error is not None and not done:
+            raise self._error
+        return done
 
     def close(self) -> None:
         """Says that there is no more. Raises TaricError if the envelope is not complete."""
-        if self._parser is None:
-            if not self._sniffed.strip():
-                raise TaricError(1, "envelope", "the input is empty")
-            self._begin(at_the_end=True)
-        try:
-            assert self._parser is not None
-            self._parser.close()
-        except etree.XMLSyntaxError as error:
-            raise _syntax_error(error, "the input ends before the envelope does") from None
-        if not self._ended:
-            raise TaricError(1, "envelope", "the input ends before the envelope does")
+        if self._error is None:
+            try:
+                self._finish()
+            except TaricError as error:
+                self._error = error
+            except (etree.LxmlError, UnicodeError) as error:
+                self._error = self._syntax_error(error)
+        if self._error is not None:
+            raise self._error
 
-    def _feed_piece(self, piece: bytes, found: list[TaricTransaction]) -> None:
-        if self._parser is None:
-            self._sniffed += piece
-            if not self._begin():
+    def _feed(self, chunk: bytes) -> None:
+        if not self._is_started:
+            self._first += chunk
+            if len(self._first) < _FIRST_BYTES:
                 return
-            piece, self._sniffed = self._sniffed, b""
-        assert self._parser is not None
-        self._unrecorded_bytes += len(piece)
-        try:
-            self._parser.feed(piece)
-            for _, element in self._parser.read_events():
-                self._take(element, found)
-        except etree.XMLSyntaxError as error:
-            raise _syntax_error(error) from None
-        if self._unrecorded_bytes > MAX_RECORD_BYTES:
+            chunk, self._first, self._is_started = self._first, b"", True
+        for begin in range(0, len(chunk), _PIECE_BYTES):
+            self._feed_piece(chunk[begin : begin + _PIECE_BYTES])
+
+    def _feed_piece(self, piece: bytes) -> None:
+        skeleton, feed = self._skeleton, self._parser.feed
+        begun = skeleton.begun
+        lines = piece.split(b"\n")
+        last = lines.pop()
+        # Line by line: whatever is reported while a line is fed is on that line.
+        for line in lines:
+            feed(line + b"\n")
+            skeleton.line += 1
+        if last:
+            feed(last)
+        self._quiet_bytes = self._quiet_bytes + len(piece) if skeleton.begun == begun else 0
+        if self._quiet_bytes > _MAX_QUIET_BYTES:
             raise TaricError(
-                self._line,
-                "record",
-                f"no record ends within the next {MAX_RECORD_BYTES:,} bytes: an element is too large",
+                skeleton.line,
+                "XML",
+                f"no element begins within {_MAX_QUIET_BYTES:,} bytes: something is too large",
             )
 
-    def _begin(self, *, at_the_end: bool = False) -> bool:
-        """Looks at the root before anything is kept; whether it is there yet."""
-        sniffer = etree.XMLPullParser(events=("start",), **_OPTIONS)
-        try:
-            sniffer.feed(self._sniffed)
-            root: Any = next((element for _, element in sniffer.read_events()), None)
-        except etree.XMLSyntaxError as error:
-            raise _syntax_error(error) from None
-        if root is None:
-            if at_the_end or len(self._sniffed) > _PIECE_BYTES:
-                raise TaricError(1, "envelope", "the input is no TARIC3 envelope: no element begins")
-            return False
-        if root.getroottree().docinfo.internalDTD is not None:
-            raise TaricError(1, "DOCTYPE", "document types and entities are not allowed")
-        if root.tag != f"{ENVELOPE}envelope":
-            raise TaricError(
-                _line(root), _shown(root.tag), f"the root must be envelope of namespace {ENVELOPE[1:-1]}"
-            )
-        self.envelope_id = root.get("id", "")
-        names = (f"{MESSAGE}record", *_ancestors[1:], f"{ENVELOPE}envelope")
-        self._parser = etree.XMLPullParser(events=("end",), tag=names, **_OPTIONS)
-        return True
+    def _finish(self) -> None:
+        if self._first.strip():
+            self._parser.feed(self._first)
+        if not self._skeleton.begun:
+            raise TaricError(self._skeleton.line, "envelope", "must be there: the input holds no element")
+        if not self._skeleton.ended:
+            raise TaricError(self._skeleton.line, "envelope", "must end: the input ends before it does")
+        self._parser.close()
 
-    def _take(self, element: Any, found: list[TaricTransaction]) -> None:
-        """An element that has ended: its content is taken and let go."""
-        if element.tag == f"{MESSAGE}record":
-            self._unrecorded_bytes = 0
-            self._take_record(element)
-        elif element.tag == f"{ENVELOPE}transaction":
-            identifier = element.get("id", "")
-            records, problems = tuple(self._records), tuple(self._problems)
-            found.append(TaricTransaction(identifier, records, problems, _line(element)))
-            self._records, self._problems = [], []
-        elif element.tag == f"{ENVELOPE}envelope":
-            self._ended = True
+    def _syntax_error(self, error: Exception) -> TaricError:
+        message = _place.sub("", str(error)).strip()
+        return TaricError(self._skeleton.line, "XML", message or "is not well-formed")
+
+    def begin_envelope(self, identifier: str) -> None:
+        """For the skeleton: not part of the interface, like the two below."""
+        self.envelope_id = identifier
+
+    def take_record(self, raw: RawRecord) -> None:
+        """Sorts a record that has ended."""
+        head = raw.head
+        number, subnumber = head.get("record.code"), head.get("subrecord.code")
+        if number is None or not _code(number):
+            self._refuse(raw, [(raw.line, "record.code", but_found("must be three digits", number))])
             return
-        element.clear()
-        parent = element.getparent()
-        while element.getprevious() is not None:
-            del parent[0]
-
-    def _take_record(self, element: Any) -> None:
-        self._line = line = _line(element)
-        parent = element
-        for expected in _ancestors:
-            parent = parent.getparent()
-            if parent is None or parent.tag != expected:
-                raise TaricError(line, "record", f"must stand in {' in '.join(map(_shown, _ancestors))}")
-        head = {child.tag[len(MESSAGE) :]: _text(child) for child in element if child.tag in _HEAD}
-        number, subnumber = head.get("record.code", ""), head.get("subrecord.code", "")
-        if not _code(number) or not _subcode(subnumber):
-            self._report(
-                line, "record.code", f"must be three digits and two, not {_quoted(number, subnumber)}"
-            )
+        if subnumber is None or not _subcode(subnumber):
+            self._refuse(raw, [(raw.line, "subrecord.code", but_found("must be two digits", subnumber))])
             return
         code = f"{number} {subnumber}"
-        body = BODIES.get(code)
-        if body is None:
+        if code not in BODIES:
             self.skipped[code] += 1
             return
         self.read[code] += 1
-        if len(self._records) + len(self._problems) >= self._max_records:
-            raise TaricError(line, "transaction", f"must have at most {self._max_records:,} records")
         update_type = UPDATE_TYPES.get(head.get("update.type", ""))
+        wrong = [*raw.wrong, *_bad_bodies(raw, code)]
         if update_type is None:
-            self._report(
-                line,
-                "update.type",
-                f"must be 1 (update), 2 (delete) or 3 (create), not {_quoted(head.get('update.type', ''))}",
-            )
+            expected = but_found("must be 1 (update), 2 (delete) or 3 (create)", head.get("update.type"))
+            wrong.append((raw.line, "update.type", expected))
+        if wrong or update_type is None:
+            self._refuse(raw, wrong)
             return
-        elements = self._elements_of(element, body, line)
-        if elements is not None:
-            ids = head.get("transaction.id", ""), head.get("record.sequence.number", "")
-            self._records.append(TaricRecord(code, update_type, elements, *ids, line))
+        elements, lines = tuple(raw.elements), tuple(raw.lines)
+        ids = head.get("transaction.id", ""), head.get("record.sequence.number", "")
+        record = TaricRecord(code, update_type, elements, *ids, raw.line, lines)
+        self._make_room(raw)
+        self._problems += problems_of(record, len(self._records))
+        self._records.append(record)
 
-    def _elements_of(self, record: Any, body: Body, line: int) -> tuple[Element, ...] | None:
-        """The elements of a record's body, or None if it has not the one body that its code asks for."""
-        bodies = [child for child in record if child.tag not in _HEAD]
-        if [each.tag for each in bodies] != [MESSAGE + body.element]:
-            names = ", ".join(_shown(each.tag) for each in bodies[:3]) or "nothing"
-            self._report(line, body.element, f"must be the one body of record {body.code}, not {names}")
-            return None
-        elements, seen = [], set()
-        for child in bodies[0]:
-            name = _shown(child.tag)
-            if not child.tag.startswith(MESSAGE) or len(child) or name in seen:
-                self._report(_line(child), name, f"must be one element of {body.element}, with text only")
-                return None
-            seen.add(name)
-            elements.append(Element(name, _text(child), _line(child)))
-        return tuple(elements)
+    def end_transaction(self, identifier: str, line: int) -> None:
+        """Gives a transaction out."""
+        if not identifier:
+            self._problems.insert(0, Problem(0, line, "transaction", "must have an id"))
+        self._done.append(TaricTransaction(identifier, tuple(self._records), tuple(self._problems), line))
+        self._records, self._problems, self._room = [], [], self._max_room
 
-    def _report(self, line: int, element: str, expected: str) -> None:
-        index = len(self._records) + len(self._problems)
-        self._problems.append(Problem(index, line, element, expected))
+    def _refuse(self, raw: RawRecord, wrong: list[tuple[int, str, str]]) -> None:
+        self._make_room(raw)
+        self._problems += [Problem(len(self._records), *each) for each in wrong]
+
+    def _make_room(self, raw: RawRecord) -> None:
+        """Counts what a record takes until its transaction ends."""
+        texts = sum([len(text) for _, text in raw.elements])
+        self._room -= _RECORD_BYTES + _ELEMENT_BYTES * len(raw.elements) + texts
+        if self._room < 0:
+            expected = f"must not take more than {self._max_room:,} bytes of memory: it is too large"
+            raise TaricError(raw.line, "transaction", expected)
 
 
 def read_envelope(chunks: Iterable[bytes]) -> Iterator[TaricTransaction]:
-    """The transactions of an envelope that comes in chunks. Raises TaricError."""
+    """The transactions of an envelope that comes in chunks, each as soon as it has ended. Raises TaricError."""
     reader = EnvelopeReader()
     for chunk in chunks:
         yield from reader.feed(chunk)
     reader.close()
 
 
-_OPTIONS: Final[dict[str, Any]] = {
-    "resolve_entities": False,
-    "load_dtd": False,
-    "dtd_validation": False,
-    "attribute_defaults": False,
-    "no_network": True,
-    "huge_tree": False,
-    "remove_comments": True,
-    "remove_pis": True,
-}
-
-
-def _text(element: Any) -> str:
-    text: str = element.text or ""
-    # White space around a value says nothing; that of a description belongs to it.
-    return text if element.tag == f"{MESSAGE}description" else text.strip(" \t\r\n")
-
-
-def _line(element: Any) -> int:
-    return int(element.sourceline or 0)
-
-
-def _shown(tag: str) -> str:
-    name = tag.rpartition("}")[2]
-    return name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..."
-
-
-def _quoted(*texts: str) -> str:
-    return " ".join(repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...") for text in texts)
-
-
-def _syntax_error(error: etree.XMLSyntaxError, otherwise: str = "") -> TaricError:
-    message = re.sub(r", line \d+, column \d+.*", "", error.msg or otherwise or "the XML is broken")
-    return TaricError(error.lineno or 1, "XML", message)
+def _bad_bodies(raw: RawRecord, code: str) -> Iterator[tuple[int, str, str]]:
+    wanted = BODIES[code].element
+    if not raw.bodies:
+        yield raw.line, wanted, f"must be given: it is the body of {code}"
+    elif len(raw.bodies) > 1:
+        yield raw.bodies[1][1], raw.bodies[1][0], f"must not stand there: {wanted} is the one body of {code}"
+    elif raw.bodies[0][0] != wanted:
+        yield raw.bodies[0][1], raw.bodies[0][0], f"must be {wanted}, the body of {code}"

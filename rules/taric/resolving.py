@@ -1,4 +1,4 @@
-"""What TARIC3 names otherwise than we do: measures name order numbers by their digits, certificates have no sid.
+"""What TARIC3 names otherwise than our records do: measures name order numbers by digits, certificates have no sid.
 
 It is looked up in the state after the transaction: in the data that was there, and in what the transaction makes of it.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from rules.periods import Period
 from rules.records import (
+    KINDS,
     Certificate,
     Change,
     GeographicalArea,
@@ -19,11 +20,13 @@ from rules.records import (
     Record,
     UpdateType,
 )
+from rules.taric.lexical import AREA_ID, LETTER, LETTERS
 
 R = TypeVar("R", bound=Record)
+Dated = TypeVar("Dated", QuotaOrderNumber, GeographicalArea)
 
-#: Sids derived from a certificate's type and code lie above all that TARIC3 can hold.
-_DERIVED_SIDS: Final = 100_000_000
+#: Sids that are derived from codes lie above all that TARIC3 can hold (99,999,999).
+DERIVED_SIDS: Final = 100_000_000
 
 
 class Names(Protocol):
@@ -43,72 +46,68 @@ class Names(Protocol):
 
 
 class Overlay:
-    """The state after a transaction, as far as its changes have been noted."""
+    """The data as a transaction leaves it, as far as its changes have been noted."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._changed: dict[type[Record], dict[Key, Any]] = {QuotaOrderNumber: {}, GeographicalArea: {}}
+        self._changed: dict[type[Record], dict[Key, Record | None]] = {kind: {} for kind in KINDS}
 
     def note(self, change: Change) -> None:
-        """Takes a change into account."""
-        changed = self._changed.get(type(change.record))
-        if changed is not None:
-            gone = change.update_type is UpdateType.DELETE
-            changed[change.record.key] = None if gone else change.record
+        """Takes a change into account. Its record must not be malformed."""
+        record = None if change.update_type is UpdateType.DELETE else change.record
+        self._changed[type(change.record)][change.record.key] = record
+
+    def live(self, kind: type[R], key: Key) -> R | None:
+        """A record's current version, or None."""
+        changed = self._changed[kind]
+        return changed[key] if key in changed else self._names.live(kind, key)  # type: ignore[return-value]
 
     def order_number_for(self, number: str, period: Period) -> QuotaOrderNumber | None:
-        """The order number with these digits that covers a period; else the nearest one, so that rules can tell."""
-        found = self._found(
-            QuotaOrderNumber, self._names.order_numbers(number), lambda each: each.order_number == number
+        """Of the live order numbers with these digits the nearest one (see `_nearest`), so that the rules can tell."""
+        stored = self._names.order_numbers(number)
+        return _nearest(
+            self._found(QuotaOrderNumber, stored, lambda each: each.order_number == number), period
         )
-        order_number: QuotaOrderNumber | None = _nearest(found, period)
-        return order_number
 
     def area_for(self, area_id: str, period: Period) -> GeographicalArea | None:
-        """The area with this id, chosen likewise."""
-        found = self._found(
-            GeographicalArea, self._names.areas(area_id), lambda each: each.area_id == area_id
-        )
-        area: GeographicalArea | None = _nearest(found, period)
-        return area
+        """Of the live areas with this id the nearest one."""
+        stored = self._names.areas(area_id)
+        return _nearest(self._found(GeographicalArea, stored, lambda each: each.area_id == area_id), period)
 
-    def _found(self, kind: type[Record], stored: Iterable[Any], named: Callable[[Any], bool]) -> list[Any]:
-        changed = self._changed[kind]
+    def _found(self, kind: type[R], stored: Iterable[R], named: Callable[[Any], bool]) -> list[R]:
+        changed: dict[Key, Any] = self._changed[kind]
         untouched = [each for each in stored if each.key not in changed]
         return untouched + [each for each in changed.values() if each is not None and named(each)]
 
 
 def certificate_sid(names: Names, certificate_type: str, code: str) -> int | str:
-    """The sid of a certificate: that of the live one, else one derived from type and code; text if they are malformed.
+    """The sid of a certificate: of the live one with the lowest sid, else derived; text if type or code is malformed.
 
-    Type and code are four capitals or digits: a number to the base 36.
+    Type and code are four capitals or digits: a number to the base 36, added to DERIVED_SIDS.
     """
+    if not LETTER.accepts(certificate_type) or not LETTERS.accepts(code):
+        return certificate_type + code
     stored = names.certificates(certificate_type, code)
     if stored:
         return min(each.sid for each in stored)
-    text = certificate_type + code
-    try:
-        return _DERIVED_SIDS + int(text, 36) if len(text) == 4 else text
-    except ValueError:
-        return text
+    return DERIVED_SIDS + int(certificate_type + code, 36)
 
 
-def _nearest(found: Iterable[Any], period: Period) -> Any:
+def unknown_area_sid(area_id: str) -> int | None:
+    """Stands for an area that nobody knows, where a measure is deleted; derived as for certificates."""
+    return DERIVED_SIDS + int(area_id, 36) if AREA_ID.accepts(area_id) else None
+
+
+def _nearest(found: Iterable[Dated], period: Period) -> Dated | None:
     """Of several one that spans the period, else one that overlaps, else the last that starts before, else the first.
 
-    Among equals the one that starts last, then the lowest sid.
+    Among equals the one that starts last (after the period: first), then the lowest sid.
     """
 
-    def rank(each: Any) -> tuple[bool, bool, bool, int, int]:
-        valid: Period = each.valid_between
+    def rank(each: Dated) -> tuple[bool, bool, bool, int, int]:
+        valid = each.valid_between
         later = valid.start > period.start
         days = (valid.start - date.min).days
-        return (
-            not valid.spans(period),
-            not valid.overlaps(period),
-            later,
-            days if later else -days,
-            each.sid,
-        )
+        return not valid.spans(period), not valid.overlaps(period), later, days if later else -days, each.sid
 
     return min(found, key=rank, default=None)

@@ -207,7 +207,7 @@ def folder(tmp_path: Path) -> Path:
     if not BUF.exists():
         assert shutil.which("npm"), "the README's generic client comes with npm: apt-get install nodejs npm"
         subprocess.run(["make", "node_modules/.installed"], cwd=ROOT, check=True)
-    for name in (".venv", "node_modules"):
+    for name in (".venv", "node_modules", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 

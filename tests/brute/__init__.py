@@ -1,0 +1,1 @@
+"""Every rule by plain scans over all records: what the engine has to agree with."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ from sqlalchemy import CompoundSelect, Connection, Executable, Select, create_en
 from quota_server.errors import DatabaseUnusable, StoreUnavailable
 from quota_server.ledger.model import Epoch, Mark, Quota
 from quota_server.ledger.store import LedgerStore
-from quota_server.storage import loading
+from quota_server.storage import loading, tariff_store, tariff_views
 from quota_server.storage.database import Database, open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
 from quota_server.storage.migrating import migrate
 from quota_server.storage.tables import metadata
+from rules.records import RecordRef
 from tests.ledger_kit import ANNE, fill, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,6 +295,44 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnusable, match="not a database"):
         async with open_store(tmp_path):
             pass
+
+
+def tariff_plans(connection: Connection) -> dict[str, str]:
+    """How SQLite goes about each statement about tariff data."""
+    pages = [
+        tariff_views.page(7, kind, valid_on, after, 100, include_deleted)
+        for kind in (None, "measure")
+        for valid_on in (None, date(2026, 1, 1))
+        for after in (None, ("measure", "1"))
+        for include_deleted in (False, True)
+    ]
+    statements = {
+        "newest": tariff_store.NEWEST,
+        "after": tariff_store.versions_after(1, 1, 100),
+        "before": tariff_views.before(1),
+        "one": tariff_views.one(RecordRef("measure", 1), 7),
+        **{f"page {number}": statement for number, statement in enumerate(pages)},
+    }
+    found = {}
+    for name, statement in statements.items():
+        filled = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {filled}")
+        found[name] = "; ".join(row.detail for row in rows)
+    return found
+
+
+async def test_tariff_data_is_read_in_the_order_of_its_indexes(tmp_path: Path) -> None:
+    """However much is stored, a page costs what is on it: nothing is sorted, and no table is read as a whole."""
+    async with open_database(tmp_path / "ledger.db") as database:
+        plans = await database.read(tariff_plans)
+    for name, plan in plans.items():
+        assert "TEMP B-TREE" not in plan, (name, plan)
+        for scan in re.findall(r"SCAN \w+[^;]*", plan):
+            # From the first row of an index on, and no further than the page.
+            assert re.match(r"SCAN tariff_(versions|transactions) USING (COVERING )?INDEX", scan), (
+                name,
+                plan,
+            )
 
 
 def schema(path: Path) -> dict[str, str]:

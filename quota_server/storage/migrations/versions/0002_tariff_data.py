@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_tariff_transactions"),
     )
-    op.create_index("ix_tariff_transactions_time", "tariff_transactions", ["create_ms"])
+    op.create_index("ix_tariff_transactions_time", "tariff_transactions", ["create_ms", "number"])
     op.create_table(
         "tariff_versions",
         sa.Column("number", sa.BigInteger(), nullable=False),
@@ -32,4 +32,4 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["number"], ["tariff_transactions.number"], name="fk_tariff_versions_number"),
         sa.PrimaryKeyConstraint("number", "position", name="pk_tariff_versions"),
     )
-    op.create_index("ix_tariff_versions_record", "tariff_versions", ["kind", "place", "number", "position"])
+    op.create_index("ux_tariff_versions_record", "tariff_versions", ["kind", "place", "number"], unique=True)
