@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fanout, gate, rpc
+from benchmarks import fanout, gate, rpc, rules, taric
 
 Row = tuple[str, str, float, str, float, bool]
 
@@ -60,7 +60,37 @@ def rows(figures: Mapping[str, float]) -> list[Row]:
     seconds = figures["fanout_seconds"]
     one_by_one = f"{figures['one_by_one_seconds']:.0f} s one by one"
     found.append(("SetTarget to 200 agents of 50 ms, seconds", one_by_one, seconds, "<", 1.0, seconds < 1.0))
+    return [*found, *_rules_rows(figures), *_taric_rows(figures)]
+
+
+def _rules_rows(figures: Mapping[str, float]) -> list[Row]:
+    """Thousands of records a second, and how much longer the same takes on ten times the data."""
+    found = []
+    for changes in rules.CHANGES:
+        for definitions in rules.DEFINITIONS:
+            name = f"rules {changes} of {definitions}"
+            rate, milliseconds = figures[f"{name} per_s"], figures[f"{name} ms"]
+            what, of = f"rules: {changes:,} changes", f"of {definitions:,} definitions"
+            if changes == 1:
+                fast = milliseconds < 1
+                found.append((f"{what} {of}, ms", f"{rate:,.0f}/s", milliseconds, "<", 1.0, fast))
+            else:
+                found.append(_row(f"{what} {of}, thousands/s", f"{milliseconds:.0f} ms", rate / 1_000, 20.0))
+        growth = figures[f"rules {changes} growth"]
+        found.append((f"rules: {changes:,} changes, 50,000 / 5,000", "", growth, "<=", 1.3, growth <= 1.3))
+    seconds = figures[f"rules index 100,000 of {rules.DEFINITIONS[-1]} s"]
+    found.append(("rules: index 100,000 records, seconds", "", seconds, "<", 3.0, seconds < 3.0))
     return found
+
+
+def _taric_rows(figures: Mapping[str, float]) -> list[Row]:
+    """Megabytes a second, and how memory grows with the file."""
+    rate, ratio = (figures[f"taric {taric.TIMES} MB {name}"] for name in ("read MB_per_s", "ratio"))
+    growth, peak = figures["taric peak growth"], figures[f"taric peak {taric.TIMES}x MiB"]
+    return [
+        _row(f"TARIC3 reader, {taric.TIMES} MB, MB/s", f"{ratio:.2f} of lxml", rate, 5.0),
+        ("TARIC3 reader, peak memory of 10 MB / 1 MB", f"{peak:.0f} MiB", growth, "<=", 1.1, growth <= 1.1),
+    ]
 
 
 def _row(what: str, absolute: str, ratio: float, target: float) -> Row:
@@ -90,6 +120,9 @@ async def measure() -> dict[str, float]:
     for name, run in (("gate", gate.run), ("rpc", rpc.run), ("fan-out", fanout.run)):
         print(f"measuring: {name} ...", file=sys.stderr, flush=True)
         figures |= await run()
+    for name, measured in (("rules", rules.run), ("TARIC3", taric.run)):
+        print(f"measuring: {name} ...", file=sys.stderr, flush=True)
+        figures |= measured()
     return figures
 
 
