@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date
@@ -24,7 +24,7 @@ from quotafleet.v1 import rules_service_pb2 as pb
 from rules.dataset import Dataset, Version
 from rules.records import KINDS, Change, Record, RecordRef
 from rules.taric import to_taric_transaction, write_envelope
-from tests.rules_kit import TODAY, area, create, definition, order_number, origin, unit
+from tests.rules_kit import TODAY, area, create, definition, order_number, origin, unit, update
 from tests.server_kit import Served
 
 DAY: Final = date_message(TODAY)
@@ -101,6 +101,62 @@ async def listed(served: Served, **more: Any) -> list[pb.RecordVersion]:
         token = answer.next_page_token
         if not token:
             return found
+
+
+# --- envelopes -----------------------------------------------------------------------------------------------------
+
+GOOD: Sequence[Sequence[Change]] = (BASE, definitions(50, 2), definitions(52, 1))
+ON_BASE = Dataset.of([change.record for change in BASE])
+#: The second transaction breaks rules, the third depends on it, the fourth stands alone.
+BAD: Sequence[Sequence[Change]] = (
+    BASE,
+    (create(country(12)), create(origin(22, of=404, area=12))),
+    (update(origin(22, of=1, area=12)),),
+    definitions(50, 1),
+)
+
+
+def in_chunks(content: bytes, size: int) -> Iterator[bytes]:
+    for begin in range(0, len(content), size):
+        yield content[begin : begin + size]
+
+
+async def validated(
+    served: Served, content: bytes, size: int = 1000, options: pb.JudgeOptions = OPTIONS
+) -> tuple[list[pb.TransactionVerdict], pb.ValidateEnvelopeResponse]:
+    """The verdicts, and the last message."""
+
+    def parts() -> Iterator[pb.ValidateEnvelopeRequest]:
+        yield pb.ValidateEnvelopeRequest(options=options)
+        for chunk in in_chunks(content, size):
+            yield pb.ValidateEnvelopeRequest(chunk=chunk)
+
+    found = [each async for each in served.rules.ValidateEnvelope(parts())]
+    assert [each.WhichOneof("part") for each in found] == ["verdict"] * (len(found) - 1) + ["summary"]
+    return [each.verdict for each in found[:-1]], found[-1]
+
+
+async def committed(
+    served: Served,
+    content: bytes,
+    size: int = 1000,
+    request_id: str = "",
+    judge: pb.JudgeOptions = OPTIONS,
+    **more: Any,
+) -> pb.CommitEnvelopeResponse:
+    options = pb.CommitEnvelopeOptions(request_id=request_id, options=judge, commit=pb.CommitOptions(**more))
+
+    def parts() -> Iterator[pb.CommitEnvelopeRequest]:
+        yield pb.CommitEnvelopeRequest(options=options)
+        for chunk in in_chunks(content, size):
+            yield pb.CommitEnvelopeRequest(chunk=chunk)
+
+    return await served.rules.CommitEnvelope(parts())
+
+
+async def committed_whole(served: Served, content: bytes, **more: Any) -> pb.CommitTransactionResponse:
+    request = pb.CommitTransactionRequest(envelope=content, options=OPTIONS, **more)
+    return await served.rules.CommitTransaction(request)
 
 
 # --- without a service -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from quota_server.ledger.store import RecordedAnswer
 from quota_server.tariff.judged import Summary
 from quota_server.tariff.judging import Prepared
 from quota_server.tariff.refusals import data_changed
+from quota_server.tariff.sparing import Sparing
 from quota_server.tariff.store import Batch, TariffStore
 from quota_server.tariff.workers import Workers
 from rules.dataset import Dataset
@@ -51,6 +52,7 @@ class TariffData:
         self._workers = workers
         self._data = Dataset.empty()
         self._turn = asyncio.Lock()
+        self._sparing = Sparing()
         #: What became of a commit is not known: what is in memory may lack it.
         self._doubtful = False
 
@@ -58,7 +60,8 @@ class TariffData:
     async def open(cls, store: TariffStore, workers: Workers) -> TariffData:
         """Loads what is stored."""
         found = cls(store, workers)
-        await found._catch_up()
+        with found._sparing.loading():
+            await found._catch_up()
         _log.info("tariff data loaded version=%d records=%d", found._data.number, len(found._data))
         return found
 
@@ -127,6 +130,7 @@ class TariffData:
             self._doubtful = True
             raise
         self._data = prepared.after
+        self._sparing.note(len(batch.rows))
         return True
 
     async def _catch_up(self) -> None:
@@ -137,6 +141,7 @@ class TariffData:
         while there_is_more:
             rows, after = await self._store.versions_after(after, _PAGE)
             data = await self._workers.do(partial(_with_rows, data, rows))
+            self._sparing.note(len(rows))
             there_is_more = len(rows) == _PAGE  # a page may end inside a transaction
         self._data = data
         self._doubtful = False

@@ -1,6 +1,6 @@
 """Reads TARIC3 envelopes as they stream in: transaction by transaction, in memory that does not grow with the file.
 
-Namespaces are matched by their URIs, children in any order. A byte order mark, other encodings that XML declares, and
+Namespaces are matched by their URIs, children in any order. A byte order mark, UTF-16, ISO-8859-1 and
 repeated ids are accepted; document types, entities, deep nesting and huge elements are not.
 """
 
@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
-
-from lxml import etree
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from rules.records import UpdateType
 from rules.taric.checking import problems_of
 from rules.taric.elements import BODIES
 from rules.taric.errors import Problem, TaricError, but_found
+from rules.taric.parsing import Feeder
 from rules.taric.structure import RawRecord, Skeleton
 from rules.taric.taric_record import TaricRecord, TaricTransaction
 
 #: The largest transaction that is known has 1,220 records: about 2 MB.
 MAX_TRANSACTION_BYTES: Final = 256 * 1024 * 1024
-#: So much input in which no element begins is no TARIC3 (but one huge comment, attribute or text).
-_MAX_QUIET_BYTES: Final = 1024 * 1024
-_PIECE_BYTES: Final = 64 * 1024
-#: What libxml2 wants to see at once to tell the encoding.
-_FIRST_BYTES: Final = 4
 #: About what a record and one of its elements take beside their texts.
 _RECORD_BYTES: Final = 400
 _ELEMENT_BYTES: Final = 120
@@ -34,7 +28,6 @@ _ELEMENT_BYTES: Final = 120
 UPDATE_TYPES: Final = {"1": UpdateType.UPDATE, "2": UpdateType.DELETE, "3": UpdateType.CREATE}
 _code: Final = re.compile(r"[0-9]{3}").fullmatch
 _subcode: Final = re.compile(r"[0-9]{2}").fullmatch
-_place: Final = re.compile(r",? *line \d+, column \d+.*", re.DOTALL)
 
 
 class EnvelopeReader:
@@ -50,91 +43,37 @@ class EnvelopeReader:
         self.read: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._room = self._max_room = max_transaction_bytes
-        self._skeleton = Skeleton(self)
-        target: Any = self._skeleton  # lxml wants less of it than its stubs do
-        self._parser = etree.XMLParser(
-            target=target,
-            resolve_entities=False,
-            load_dtd=False,
-            dtd_validation=False,
-            attribute_defaults=False,
-            no_network=True,
-            huge_tree=False,
-        )
-        self._first = b""
-        self._is_started = False
-        self._quiet_bytes = 0
+        self._feeder: Feeder | None = Feeder(Skeleton(self))
         self._records: list[TaricRecord] = []
         self._problems: list[Problem] = []
         self._done: list[TaricTransaction] = []
-        self._error: TaricError | None = None
+        self._failure: tuple[int, str, str] | None = None
 
     def feed(self, chunk: bytes) -> list[TaricTransaction]:
         """The transactions that end in this chunk. Raises TaricError."""
-        if self._error is None:
-            try:
-                self._feed(chunk)
-            except TaricError as error:
-                self._error = error
-            except (etree.LxmlError, UnicodeError) as error:
-                self._error = self._syntax_error(error)
+        self._try(lambda feeder: feeder.feed(chunk))
         done, self._done = self._done, []
-        if self._error is not None and not done:
-            raise self._error
+        if self._failure is not None and not done:
+            raise TaricError(*self._failure)
         return done
 
     def close(self) -> None:
         """Says that there is no more. Raises TaricError if the envelope is not complete."""
-        if self._error is None:
-            try:
-                self._finish()
-            except TaricError as error:
-                self._error = error
-            except (etree.LxmlError, UnicodeError) as error:
-                self._error = self._syntax_error(error)
-        if self._error is not None:
-            raise self._error
+        self._try(Feeder.finish)
+        if self._failure is not None:
+            raise TaricError(*self._failure)
 
-    def _feed(self, chunk: bytes) -> None:
-        if not self._is_started:
-            self._first += chunk
-            if len(self._first) < _FIRST_BYTES:
-                return
-            chunk, self._first, self._is_started = self._first, b"", True
-        for begin in range(0, len(chunk), _PIECE_BYTES):
-            self._feed_piece(chunk[begin : begin + _PIECE_BYTES])
-
-    def _feed_piece(self, piece: bytes) -> None:
-        skeleton, feed = self._skeleton, self._parser.feed
-        begun = skeleton.begun
-        lines = piece.split(b"\n")
-        last = lines.pop()
-        # Line by line: whatever is reported while a line is fed is on that line.
-        for line in lines:
-            feed(line + b"\n")
-            skeleton.line += 1
-        if last:
-            feed(last)
-        self._quiet_bytes = self._quiet_bytes + len(piece) if skeleton.begun == begun else 0
-        if self._quiet_bytes > _MAX_QUIET_BYTES:
-            raise TaricError(
-                skeleton.line,
-                "XML",
-                f"no element begins within {_MAX_QUIET_BYTES:,} bytes: something is too large",
-            )
-
-    def _finish(self) -> None:
-        if self._first.strip():
-            self._parser.feed(self._first)
-        if not self._skeleton.begun:
-            raise TaricError(self._skeleton.line, "envelope", "must be there: the input holds no element")
-        if not self._skeleton.ended:
-            raise TaricError(self._skeleton.line, "envelope", "must end: the input ends before it does")
-        self._parser.close()
-
-    def _syntax_error(self, error: Exception) -> TaricError:
-        message = _place.sub("", str(error)).strip()
-        return TaricError(self._skeleton.line, "XML", message or "is not well-formed")
+    def _try(self, act: Callable[[Feeder], None]) -> None:
+        """Does it, unless something went wrong before."""
+        if self._feeder is None:
+            return
+        try:
+            act(self._feeder)
+        except TaricError as error:
+            # Not the error, whose traceback would hold on to what was being read.
+            self._failure = error.line, error.element, error.expected
+            self._feeder.stop()
+            self._feeder = None
 
     def begin_envelope(self, identifier: str) -> None:
         """For the skeleton: not part of the interface, like the two below."""

@@ -5,9 +5,9 @@ It is looked up in the state after the transaction: in the data that was there, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import date
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from rules.periods import Period
 from rules.records import (
@@ -51,11 +51,19 @@ class Overlay:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._changed: dict[type[Record], dict[Key, Record | None]] = {kind: {} for kind in KINDS}
+        #: Keys of what was changed to have a number or id; it may have been changed again.
+        self._order_numbers: dict[str, set[Key]] = {}
+        self._areas: dict[str, set[Key]] = {}
 
     def note(self, change: Change) -> None:
         """Takes a change into account. Its record must not be malformed."""
-        record = None if change.update_type is UpdateType.DELETE else change.record
-        self._changed[type(change.record)][change.record.key] = record
+        record = change.record
+        gone = change.update_type is UpdateType.DELETE
+        self._changed[type(record)][record.key] = None if gone else record
+        if isinstance(record, QuotaOrderNumber):
+            self._order_numbers.setdefault(record.order_number, set()).add(record.key)
+        elif isinstance(record, GeographicalArea):
+            self._areas.setdefault(record.area_id, set()).add(record.key)
 
     def live(self, kind: type[R], key: Key) -> R | None:
         """A record's current version, or None."""
@@ -64,20 +72,20 @@ class Overlay:
 
     def order_number_for(self, number: str, period: Period) -> QuotaOrderNumber | None:
         """Of the live order numbers with these digits the nearest one (see `_nearest`), so that the rules can tell."""
-        stored = self._names.order_numbers(number)
-        return _nearest(
-            self._found(QuotaOrderNumber, stored, lambda each: each.order_number == number), period
+        keys = {each.key for each in self._names.order_numbers(number)} | self._order_numbers.get(
+            number, set()
         )
+        found = self._live(QuotaOrderNumber, keys)
+        return _nearest((each for each in found if each.order_number == number), period)
 
     def area_for(self, area_id: str, period: Period) -> GeographicalArea | None:
         """Of the live areas with this id the nearest one."""
-        stored = self._names.areas(area_id)
-        return _nearest(self._found(GeographicalArea, stored, lambda each: each.area_id == area_id), period)
+        keys = {each.key for each in self._names.areas(area_id)} | self._areas.get(area_id, set())
+        found = self._live(GeographicalArea, keys)
+        return _nearest((each for each in found if each.area_id == area_id), period)
 
-    def _found(self, kind: type[R], stored: Iterable[R], named: Callable[[Any], bool]) -> list[R]:
-        changed: dict[Key, Any] = self._changed[kind]
-        untouched = [each for each in stored if each.key not in changed]
-        return untouched + [each for each in changed.values() if each is not None and named(each)]
+    def _live(self, kind: type[R], keys: Iterable[Key]) -> list[R]:
+        return [each for each in (self.live(kind, key) for key in keys) if each is not None]
 
 
 def certificate_sid(names: Names, certificate_type: str, code: str) -> int | str:

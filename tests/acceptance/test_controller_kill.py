@@ -18,6 +18,7 @@ from quotafleet.v1 import agent_admin_service_pb2_grpc as admin_grpc
 from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
+from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 from tests.server_kit import HEARTBEAT_MS, Agent, Fleet, Served, until
 
 KILLS = 10
@@ -72,6 +73,7 @@ class ServedElsewhere(Served):
         self.quotas = quota_grpc.QuotaServiceStub(channel)
         self.agents = admin_grpc.AgentAdminServiceStub(channel)
         self.links = link_grpc.AgentLinkServiceStub(channel)
+        self.rules = rules_grpc.RulesServiceStub(channel)
         self.channel = channel
 
     @property

@@ -34,7 +34,12 @@ import quota_server.cli.server
 from quota_server.cli.session import DEFAULT_SERVER, SERVER_VARIABLE
 from quota_server.config import DEFAULT_LISTEN
 from quotafleet.agent.v1 import gate_service_pb2
-from quotafleet.v1 import agent_admin_service_pb2, agent_link_service_pb2, quota_service_pb2
+from quotafleet.v1 import (
+    agent_admin_service_pb2,
+    agent_link_service_pb2,
+    quota_service_pb2,
+    rules_service_pb2,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = ROOT / "README.md"
@@ -335,7 +340,13 @@ def test_every_command_and_option_that_is_named_exists() -> None:
 
 
 def test_every_rpc_that_is_named_exists() -> None:
-    modules = (quota_service_pb2, agent_admin_service_pb2, agent_link_service_pb2, gate_service_pb2)
+    modules = (
+        quota_service_pb2,
+        agent_admin_service_pb2,
+        agent_link_service_pb2,
+        rules_service_pb2,
+        gate_service_pb2,
+    )
     services = {
         each.full_name: each for module in modules for each in module.DESCRIPTOR.services_by_name.values()
     }

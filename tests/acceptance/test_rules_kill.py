@@ -16,9 +16,9 @@ from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 from tests.acceptance.test_controller_kill import ControllerProcess
 from tests.tariff_kit import OPTIONS, envelope, many, message
 
-KILLS = 12
+KILLS = 8
 #: Some commits take one statement, some many.
-SIZES = (1, 3, 40, 1_500)
+SIZES = (1, 3, 40, 1_100)
 
 
 class Committer:
@@ -35,7 +35,9 @@ class Committer:
     async def run(self) -> None:
         first = self._name * 1_000_000
         for number in itertools.count():
-            sizes = [self._chance.choice(SIZES) for _ in range(self._chance.choice((1, 1, 3)))]
+            sizes = [
+                self._chance.choices(SIZES, (8, 8, 8, 1))[0] for _ in range(self._chance.choice((1, 1, 1, 3)))
+            ]
             begins = [first + sum(sizes[:index]) for index in range(len(sizes))]
             first += sum(sizes)
             self.sent.append([range(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)])

@@ -46,7 +46,8 @@ PERIODS: Final = st.sampled_from([ALWAYS, *CLOSED, *OPEN * 3])
 LONG: Final = st.sampled_from([*[ALWAYS] * 30, *OPEN * 2, *CLOSED])
 #: Of measures, whose cut-off is strict.
 LATE: Final = st.sampled_from([each for each in CLOSED + OPEN * 3 if each.start >= date(2007, 12, 31)])
-FORTNIGHT: Final = st.sampled_from([each for each in CLOSED + OPEN * 2 if each.start >= date(2021, 5, 31)])
+#: Of definitions and their events.
+AROUND_TODAY: Final = st.sampled_from([each for each in CLOSED + OPEN * 2 if each.start >= DAYS[-4]])
 TEXTS: Final = st.sampled_from(["", "", "", "text"])
 
 
@@ -130,7 +131,7 @@ OF_KIND: Final[dict[type[Record], st.SearchStrategy[Any]]] = {
         volume=VOLUMES,
         initial_volume=VOLUMES,
         description=TEXTS,
-        valid_between=st.one_of(PERIODS, PERIODS, FORTNIGHT),
+        valid_between=st.one_of(PERIODS, AROUND_TODAY, AROUND_TODAY),
     ),
     r.QuotaAssociation: st.builds(
         r.QuotaAssociation,
@@ -145,7 +146,9 @@ OF_KIND: Final[dict[type[Record], st.SearchStrategy[Any]]] = {
         r.QuotaEvent,
         among("00", "05"),
         DEFINITION_SIDS,
-        among(*(datetime.combine(day, time(hour)) for day in DAYS[1:] for hour in (0, 23))),
+        among(
+            *(datetime.combine(day, time(hour)) for day in (*DAYS[1:], *DAYS[-4:] * 2) for hour in (0, 23))
+        ),
     ),
 }
 assert OF_KIND.keys() == set(r.KINDS)
@@ -181,15 +184,20 @@ BACKBONE: Final[tuple[tuple[Record, bool], ...]] = tuple(
         r.QuotaOrderNumberOrigin(2, 2, 2, ALWAYS),
         r.QuotaOrderNumberOriginExclusion(1, 2),
         r.Measure(1, 1, 1, Period(date(2008, 1, 1)), date(2021, 12, 31)),
-        _definition(
-            (None, "KGM", None),
-            sid=1,
-            order_number_sid=1,
-            volume=Decimal(100),
-            initial_volume=Decimal(100),
-            description="",
-            valid_between=Period(date(2021, 6, 1), date(2021, 12, 31)),
-        ),
+        *[
+            _definition(
+                (None, "KGM", None),
+                sid=sid,
+                order_number_sid=sid,
+                volume=Decimal(volume),
+                initial_volume=Decimal(100),
+                description="",
+                valid_between=Period(date(2021, 6, 1), date(2021, 12, 31)),
+            )
+            for sid, volume in ((1, 100), (2, 500))
+        ],
+        r.QuotaAssociation(2, 1, "NM", Decimal(1)),
+        r.QuotaEvent("00", 1, datetime(2021, 6, 2, 12)),
     )
 )
 BACKBONES: Final = among((), BACKBONE, BACKBONE)
@@ -208,7 +216,7 @@ GROUPS: Final = {
         if each.name not in (*kind.key_fields, *UNIT_FIELDS, "elements", "data", "order_number")
         or (kind is r.QuotaOrderNumber and each.name == "order_number")
     ]
-    + ([UNIT_FIELDS] if kind is r.QuotaDefinition else [])
+    + ([UNIT_FIELDS, ("valid_between",), ("valid_between",)] if kind is r.QuotaDefinition else [])
     for kind in r.KINDS
 }
 #: Of what is already there.

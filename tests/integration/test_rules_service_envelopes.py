@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from quotafleet.errors import QuotafleetError
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
-from rules.dataset import Dataset
-from rules.records import Change
 from tests.agent_kit import fails
-from tests.rules_kit import create, origin, update
+from tests.rules_kit import create, origin
 from tests.server_kit import Served, open_controller
 from tests.tariff_kit import (
+    BAD,
     BASE,
+    GOOD,
+    ON_BASE,
     OPTIONS,
     commit,
+    committed,
+    committed_whole,
     country,
     definitions,
     envelope,
     listed,
     many,
     message,
+    validated,
     year,
-)
-
-GOOD: Sequence[Sequence[Change]] = (BASE, definitions(50, 2), definitions(52, 1))
-ON_BASE = Dataset.of([change.record for change in BASE])
-#: The second transaction breaks rules, the third depends on it, the fourth stands alone.
-BAD: Sequence[Sequence[Change]] = (
-    BASE,
-    (create(country(12)), create(origin(22, of=404, area=12))),
-    (update(origin(22, of=1, area=12)),),
-    definitions(50, 1),
 )
 
 
@@ -47,49 +39,6 @@ BAD: Sequence[Sequence[Change]] = (
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with open_controller(tmp_path) as served:
         yield served
-
-
-def in_chunks(content: bytes, size: int) -> Iterator[bytes]:
-    for begin in range(0, len(content), size):
-        yield content[begin : begin + size]
-
-
-async def validated(
-    served: Served, content: bytes, size: int = 1000, options: pb.JudgeOptions = OPTIONS
-) -> tuple[list[pb.TransactionVerdict], pb.ValidateEnvelopeResponse]:
-    """The verdicts, and the last message."""
-
-    def parts() -> Iterator[pb.ValidateEnvelopeRequest]:
-        yield pb.ValidateEnvelopeRequest(options=options)
-        for chunk in in_chunks(content, size):
-            yield pb.ValidateEnvelopeRequest(chunk=chunk)
-
-    found = [each async for each in served.rules.ValidateEnvelope(parts())]
-    assert [each.WhichOneof("part") for each in found] == ["verdict"] * (len(found) - 1) + ["summary"]
-    return [each.verdict for each in found[:-1]], found[-1]
-
-
-async def committed(
-    served: Served,
-    content: bytes,
-    size: int = 1000,
-    request_id: str = "",
-    judge: pb.JudgeOptions = OPTIONS,
-    **more: Any,
-) -> pb.CommitEnvelopeResponse:
-    options = pb.CommitEnvelopeOptions(request_id=request_id, options=judge, commit=pb.CommitOptions(**more))
-
-    def parts() -> Iterator[pb.CommitEnvelopeRequest]:
-        yield pb.CommitEnvelopeRequest(options=options)
-        for chunk in in_chunks(content, size):
-            yield pb.CommitEnvelopeRequest(chunk=chunk)
-
-    return await served.rules.CommitEnvelope(parts())
-
-
-async def committed_whole(served: Served, content: bytes, **more: Any) -> pb.CommitTransactionResponse:
-    request = pb.CommitTransactionRequest(envelope=content, options=OPTIONS, **more)
-    return await served.rules.CommitTransaction(request)
 
 
 # --- validate --------------------------------------------------------------------------------------------------------
@@ -319,64 +268,7 @@ async def test_what_was_committed_meanwhile_refuses_who_named_a_version(served: 
     assert (await committed(served, content, expected_data_version=1)).data_version == 4
 
 
-# --- bad XML ---------------------------------------------------------------------------------------------------------
-
-_HEAD = b'<e:envelope xmlns:e="urn:publicid:-:DGTAXUD:GENERAL:ENVELOPE:1.0" id="1">'
-_BOMB = (
-    b'<!DOCTYPE e [<!ENTITY a "aaaaaaaaaa">'
-    + b"".join(b'<!ENTITY %c "%b">' % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9))
-    + b"]>"
-)
-#: What is wrong, and something that the message says.
-BAD_XML = {
-    "empty": (b"", "no element"),
-    "blank": (b"  \n ", ""),
-    "no xml": (b"hello", ""),
-    "gzip": (gzip.compress(envelope(*GOOD)), ""),
-    "cut off": (envelope(*GOOD)[:-30], "end"),
-    "another root": (b"<html/>", "envelope"),
-    "another namespace": (b'<envelope xmlns="urn:x"/>', "envelope"),
-    "entities": (_BOMB + _HEAD + b"&j;</e:envelope>", ""),
-    "deep": (_HEAD + b"<a>" * 100_000, ""),
-    "huge text": (_HEAD + b"a" * 3_000_000, ""),
-    "broken": (_HEAD + b"<a></b>", ""),
-    "two roots": (envelope(*GOOD) + envelope(*GOOD), ""),
-    "bad bytes": (b'<?xml version="1.0" encoding="UTF-8"?>' + _HEAD + b"\xff\xfe", ""),
-    "record astray": (_HEAD + b"<record xmlns='urn:publicid:-:DGTAXUD:TARIC:MESSAGE:1.0'/>", ""),
-}
-
-
-@pytest.mark.parametrize("name", BAD_XML)
-async def test_bad_xml_is_a_clear_error_and_stores_nothing(served: Served, name: str) -> None:
-    content, says = BAD_XML[name]
-    whole = pb.ValidateTransactionRequest(envelope=content, options=OPTIONS)
-    errors: list[QuotafleetError] = [
-        await fails(call)
-        for call in (
-            committed(served, content, 500_000),
-            committed_whole(served, content),
-            validated(served, content, 500_000),
-            served.rules.ValidateTransaction(whole),
-        )
-    ]
-    for error in errors:
-        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ENVELOPE_INVALID")
-        assert error.message == errors[0].message
-        assert says in error.message
-        assert len(error.message) < 700
-        assert error.metadata["element"]
-        assert int(error.metadata["line"]) >= 1
-    assert await listed(served) == []
-
-
-async def test_what_was_judged_before_bad_xml_has_been_answered(served: Served) -> None:
-    content = envelope(*BAD)[:-30]
-    call = served.rules.ValidateEnvelope(
-        iter([pb.ValidateEnvelopeRequest(options=OPTIONS), pb.ValidateEnvelopeRequest(chunk=content)])
-    )
-    first: Any = await call.read()
-    assert first.verdict.transaction_id == "2"
-    assert (await fails(call.read())).reason == "ENVELOPE_INVALID"
+# --- streams -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -226,6 +227,22 @@ async def test_a_commit_whose_outcome_is_unknown_is_looked_up(
         assert await same_as_stored(data, database)
         with pytest.raises(AlreadyAnswered):
             await store(data, BASE, request_id="r")
+
+
+async def test_what_is_loaded_is_spared_by_the_garbage_collector(tmp_path: Path) -> None:
+    """Half a second a time, in which nothing else would go on."""
+    async with open_data(tmp_path) as (data, _):
+        await store(data, many(1, 6_000))
+    gc.unfreeze()
+    try:
+        async with open_data(tmp_path) as (data, _):
+            spared = gc.get_freeze_count()
+            assert spared > 6_000
+            await store(data, many(10_000, 6_000))
+            assert gc.get_freeze_count() > spared + 6_000
+            assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 # --- long work -------------------------------------------------------------------------------------------------------

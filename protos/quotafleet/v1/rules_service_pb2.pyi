@@ -513,7 +513,9 @@ class ValidateTransactionRequest(_message.Message):
     envelope: _builtins.bytes
     """A TARIC3 envelope: XML, not compressed."""
     max_violations: _builtins.int
-    """How many violations to answer at most; 0: 1,000, at most 10,000. The summary says how many there are."""
+    """How many violations, or malformed fields, to answer at most; 0: 1,000, at most 10,000, and no more than fit into
+    the answer's 4 MiB. The summary says how many there are.
+    """
     @_builtins.property
     def transaction(self) -> Global___TariffTransaction:
         """Typed changes."""
