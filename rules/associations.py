@@ -72,8 +72,8 @@ def QA6(state: State, association: QuotaAssociation) -> Finding | None:
     wrong = check_qa6(state.once(_relation_types, association.main_quota_sid))
     if wrong is None:
         return None
-    siblings = state.bucket(ASSOCIATION_MAIN, association.main_quota_sid).values()
-    return Finding(wrong, refs(each for each in siblings if each.key != association.key))
+    siblings = state.bucket(ASSOCIATION_MAIN, association.main_quota_sid)
+    return Finding.naming(wrong, [each for key, each in siblings.items() if key != association.key])
 
 
 @rule(QuotaAssociation, only_uk=True)

@@ -28,8 +28,6 @@ RULE_MODULES: Final[tuple[ModuleType, ...]] = (
     associations,
     blocking,
 )
-#: `go_on` is called once for so many records.
-_GO_ON_EVERY: Final = 256
 
 _Name = tuple[type[Record], Key]
 
@@ -62,7 +60,7 @@ def validate(
     """All violations of a transaction on a data set, which stays as it is; or all that is malformed in it.
 
     The order of violations is that of the first change that triggered each, then of the rules' codes, then of keys.
-    `go_on` is called every now and then: what it raises ends a judgement that nobody waits for any more.
+    `go_on` is called for every record: what it raises ends a judgement that nobody waits for any more.
     """
     if wrong := malformed(transaction):
         return Verdict(malformed=wrong)
@@ -75,14 +73,12 @@ def validate(
         subjects.setdefault(name, _Subject()).own.append(index)
     before = State(dataset, today)
     after = State(dataset.apply(transaction), today, before, by_name)
-    for number, name in enumerate(by_name):
-        if number % _GO_ON_EVERY == 0:
-            go_on()
+    for name in by_name:
+        go_on()
         _follow_links(plan, before, after, name, subjects)
     violations: list[Violation] = []
-    for number, (name, subject) in enumerate(subjects.items()):
-        if number % _GO_ON_EVERY == 0:
-            go_on()
+    for name, subject in subjects.items():
+        go_on()
         last = transaction[subject.own[-1]].record if subject.own else None
         violations += _judge(plan, before, after, name, subject, last)
     violations.sort(key=_order)
@@ -131,6 +127,7 @@ def _judge(
                 RecordRef(kind.kind, key),
                 f"{rule.text} {finding.found}",
                 finding.related,
+                max(finding.related_count, len(finding.related)),
                 subject.triggers(rule),
                 rule.can_preexist and old is not None and rule.check(before, old) is not None,
             )

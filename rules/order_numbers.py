@@ -22,8 +22,8 @@ from rules.references import (
     ORIGIN_AREA,
     ORIGIN_ORDER_NUMBER,
 )
-from rules.shapes import listed, no_overlap, referent_spans, unique_start
-from rules.state import Finding, State, refs
+from rules.shapes import no_overlap, referent_spans, unique_start
+from rules.state import Finding, State
 
 #: Rules about measures apply to those that start later than this.
 MEASURES_AFTER: Final = date(2007, 12, 31)
@@ -76,8 +76,8 @@ def ON4(state: State, order_number: QuotaOrderNumber) -> Finding | None:
     for origin in origins.values():
         if state.live(GeographicalArea, origin.geographical_area_sid) is not None:
             return None
-    found = "None of its origins has an area that exists." if origins else "It has no origin."
-    return Finding(found, refs(origins.values()))
+    found = "None of its origins has an area that exists: {}." if origins else "It has no origin."
+    return Finding.naming(found, origins.values())
 
 
 @rule(QuotaOrderNumber)
@@ -89,7 +89,7 @@ def ON9(state: State, order_number: QuotaOrderNumber) -> Finding | None:
     outside = [
         each for each in binding_measures(state, order_number.sid) if not period.spans(each.effective_period)
     ]
-    return _found(f"Its period, {period}, does not span", outside)
+    return _naming(f"Its period, {period}, does not span {{}}.", outside)
 
 
 @rule(QuotaOrderNumber, when=When.DELETED)
@@ -97,7 +97,7 @@ def ON11(state: State, order_number: QuotaOrderNumber) -> Finding | None:
     """The quota order number cannot be deleted if it is used in a measure. This rule is only applicable for measure
     with start date after 31/12/2007.
     """
-    return _found("It is used by", binding_measures(state, order_number.sid))
+    return _naming("It is used by {}.", binding_measures(state, order_number.sid))
 
 
 @rule(QuotaOrderNumber, triggers=[on(ORDER_NUMBER_CERTIFICATES)], only_uk=True)
@@ -145,8 +145,5 @@ def _order_number_of(state: State, measure: Measure) -> Any:
     return state.live(QuotaOrderNumber, measure.order_number_sid)
 
 
-def _found(what: str, measures: list[Measure]) -> Finding | None:
-    if not measures:
-        return None
-    found = refs(measures)
-    return Finding(f"{what} {listed(found)}.", found)
+def _naming(text: str, measures: list[Measure]) -> Finding | None:
+    return Finding.naming(text, measures) if measures else None

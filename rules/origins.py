@@ -24,8 +24,8 @@ from rules.references import (
     ORIGIN_AREA,
     ORIGIN_ORDER_NUMBER,
 )
-from rules.shapes import listed, no_overlap, referent_spans
-from rules.state import Finding, State, refs
+from rules.shapes import no_overlap, referent_spans
+from rules.state import Finding, State
 
 #: ON6 applies to origins that start later than this.
 _ORIGINS_AFTER: Final = date(2006, 12, 31)
@@ -70,21 +70,19 @@ def ON10(state: State, origin: QuotaOrderNumberOrigin) -> Finding | None:
         left: QuotaOrderNumberOrigin | None = state.before.live(QuotaOrderNumberOrigin, origin.sid)
         if left is not None:
             order_numbers.add(left.order_number_sid)
-    uncovered = [each for sid in sorted(order_numbers) for each in state.once(_uncovered_measures, sid)]
-    if not uncovered:
-        return None
-    found = refs(uncovered)
-    return Finding(f"No origin of the order number spans {listed(found)}.", found)
+    return state.once(_uncovered_measures, tuple(sorted(order_numbers)))
 
 
-def _uncovered_measures(state: State, order_number_sid: Key) -> list[Measure]:
-    if state.live(QuotaOrderNumber, order_number_sid) is None:
-        return []
-    return [
+def _uncovered_measures(state: State, order_number_sids: tuple[int, ...]) -> Finding | None:
+    """The measures of these order numbers that no origin of theirs spans."""
+    uncovered: list[Measure] = [
         each
-        for each in binding_measures(state, order_number_sid)
-        if not is_spanned_by_an_origin(state, order_number_sid, each)
+        for sid in order_number_sids
+        if state.live(QuotaOrderNumber, sid) is not None
+        for each in binding_measures(state, sid)
+        if not is_spanned_by_an_origin(state, sid, each)
     ]
+    return Finding.naming("No origin of the order number spans {}.", uncovered) if uncovered else None
 
 
 @rule(QuotaOrderNumberOrigin, when=When.DELETED)
@@ -97,10 +95,7 @@ def ON12(state: State, origin: QuotaOrderNumberOrigin) -> Finding | None:
         for each in binding_measures(state, origin.order_number_sid)
         if each.geographical_area_sid == origin.geographical_area_sid
     ]
-    if not users:
-        return None
-    found = refs(users)
-    return Finding(f"It is used by {listed(found)}.", found)
+    return Finding.naming("It is used by {}.", users) if users else None
 
 
 def _exclusions_of_area(state: State, area_sid: Key) -> Iterable[Key]:

@@ -8,7 +8,7 @@ from typing import Any
 from rules.periods import Period
 from rules.records import Key, Record, RecordRef
 from rules.references import Reference
-from rules.state import Finding, State, refs
+from rules.state import Finding, State, listed
 
 
 def unique_start(record: Any, rivals: Mapping[Key, Any]) -> Finding | None:
@@ -17,8 +17,7 @@ def unique_start(record: Any, rivals: Mapping[Key, Any]) -> Finding | None:
     same = [each for key, each in rivals.items() if each.valid_between.start == start and key != record.key]
     if not same:
         return None
-    found = refs(same)
-    return Finding(f"It starts on {start}, as does {listed(found)}.", found)
+    return Finding.naming(f"It starts on {start}, as does {{}}.", same)
 
 
 def no_overlap(record: Any, rivals: Mapping[Key, Any]) -> Finding | None:
@@ -28,8 +27,7 @@ def no_overlap(record: Any, rivals: Mapping[Key, Any]) -> Finding | None:
     clashing = [each for key, each in rivals.items() if key != own and each.valid_between.overlaps(period)]
     if not clashing:
         return None
-    found = refs(clashing)
-    return Finding(f"Its period, {period}, overlaps with that of {listed(found)}.", found)
+    return Finding.naming(f"Its period, {period}, overlaps with that of {{}}.", clashing)
 
 
 def referent_spans(state: State, record: Any, reference: Reference) -> Finding | None:
@@ -53,23 +51,10 @@ def referents_exist(state: State, record: Record, references: Iterable[Reference
         for key in reference.values(record)
         if state.live(reference.to, key) is None
     ]
-    return Finding(f"There is no {listed(missing)}.", tuple(missing)) if missing else None
+    return Finding(f"There is no {listed(missing, len(missing))}.", tuple(missing)) if missing else None
 
 
 def not_referred_to(state: State, record: Record, reference: Reference) -> Finding | None:
     """No live record refers to `record`."""
     users = state.bucket(reference, record.key)
-    if not users:
-        return None
-    found = refs(users.values())
-    return Finding(f"It is referred to by {listed(found)}.", found)
-
-
-def listed(found: Iterable[RecordRef]) -> str:
-    """Names of records for a message; of many, the first ones."""
-    names = [str(ref) for ref in found]
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-_NAMED = 5
+    return Finding.naming("It is referred to by {}.", users.values()) if users else None

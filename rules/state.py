@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from heapq import nsmallest
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from rules.dataset import Dataset
 from rules.records import Change, Key, Record, RecordRef
@@ -14,6 +16,12 @@ from rules.references import Index
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+K = TypeVar("K")
+
+
+#: Of one violation: naming all of very many, again for each of them, would take longer than finding them.
+MAX_RELATED: Final = 100
+_MAX_LISTED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,21 @@ class Finding:
 
     found: str
     related: tuple[RecordRef, ...] = ()
+    #: How many there are, if more than `related` names.
+    related_count: int = 0
+
+    @classmethod
+    def naming(cls, text: str, records: Collection[Any]) -> Finding:
+        """A finding about records of one kind, however many: the first ones by key are named in the place of `{}`."""
+        first = nsmallest(MAX_RELATED, records, key=attrgetter("key"))
+        names = tuple(map(RecordRef.to, first))
+        return cls(text.replace("{}", listed(names, len(records))), names, len(records))
+
+
+def listed(names: Sequence[RecordRef], count: int) -> str:
+    """Names of records for a message; of many, the first ones."""
+    rest = count - _MAX_LISTED
+    return ", ".join(map(str, names[:_MAX_LISTED])) + (f" and {rest} more" if rest > 0 else "")
 
 
 class State:
@@ -63,7 +86,7 @@ class State:
             and self.live(kind, key) is None
         )
 
-    def once(self, compute: Callable[[State, Key], T], key: Key) -> T:
+    def once(self, compute: Callable[[State, K], T], key: K) -> T:
         """`compute(self, key)`, computed once: for what many records of one owner ask for."""
         asked = (compute, key)
         if asked not in self._known:
@@ -73,5 +96,5 @@ class State:
 
 
 def refs(records: Iterable[Record]) -> tuple[RecordRef, ...]:
-    """The names of records, in a stable order."""
+    """The names of a few records, in a stable order."""
     return tuple(sorted(map(RecordRef.to, records), key=lambda ref: (ref.kind, ref.parts())))

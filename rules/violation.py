@@ -16,7 +16,9 @@ class Violation:
     record: RecordRef
     #: The rule's text, then what was found.
     message: str
+    #: Other records that belong to it, at most 100; `related_count` says how many there are.
     related: tuple[RecordRef, ...]
+    related_count: int
     #: The changes, counted from 0, that made the rule be asked.
     triggered_by: tuple[int, ...]
     #: It broke the rule before the transaction too.

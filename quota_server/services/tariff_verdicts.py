@@ -88,7 +88,7 @@ def _violation(each: Violation, line: int) -> pb.Violation:
         record=key_to_proto(each.record),
         message=shortened(each.message, _MAX_MESSAGE_BYTES),
         related=map(key_to_proto, each.related[:MAX_NAMED]),
-        related_count=len(each.related),
+        related_count=each.related_count,
         triggered_by=each.triggered_by[:MAX_NAMED],
         preexisting=each.preexisting,
         line=line,

@@ -157,10 +157,10 @@ assert OF_KIND.keys() == set(r.KINDS)
 KINDS: Final = [
     *r.KINDS,
     r.GeographicalArea,
-    r.QuotaOrderNumber,
+    *[r.QuotaOrderNumber] * 2,
     *[r.QuotaOrderNumberOrigin] * 2,
     r.QuotaOrderNumberOriginExclusion,
-    r.Measure,
+    *[r.Measure] * 4,
     *[r.QuotaDefinition] * 5,
     *[r.QuotaAssociation] * 2,
     r.QuotaEvent,

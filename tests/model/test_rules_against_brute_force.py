@@ -12,7 +12,6 @@ from datetime import date
 from itertools import pairwise
 from typing import Any, Final
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,10 +100,19 @@ def mentioned(case: Case) -> list[Record]:
 # --- what is violated ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("profile", Profile)
-@checked(max_examples=400)
+@checked(max_examples=1200)
 @given(case=cases())
-def test_the_engine_finds_what_brute_force_finds(profile: Profile, case: Case) -> None:
+def test_the_engine_finds_what_brute_force_finds(case: Case) -> None:
+    compare(case, Profile.UK)
+
+
+@checked(max_examples=200)
+@given(case=cases())
+def test_the_engine_finds_what_brute_force_finds_without_the_rules_of_the_uk(case: Case) -> None:
+    compare(case, Profile.EU)
+
+
+def compare(case: Case, profile: Profile) -> None:
     before = loaded(case.base)
     found = violations(case, profile)
     expected = judge(before, case.changes, case.today, uk=profile is Profile.UK)
@@ -139,7 +147,7 @@ def touching(data: Dataset, record: Record, today: date) -> dict[Name, bool]:
     return {name(each): each.preexisting for each in verdict.violations}
 
 
-@checked(max_examples=250)
+@checked(max_examples=200)
 @given(case=cases())
 def test_preexisting_is_what_failed_before(case: Case) -> None:
     before = loaded(case.base)
@@ -160,7 +168,7 @@ def test_preexisting_is_what_failed_before(case: Case) -> None:
             assert touching(data_after, after[of], case.today)[name(each)]
 
 
-@checked(max_examples=250)
+@checked(max_examples=200)
 @given(case=cases())
 def test_each_violation_names_its_changes_and_they_order_it(case: Case) -> None:
     found = violations(case)
@@ -179,7 +187,7 @@ def test_each_violation_names_its_changes_and_they_order_it(case: Case) -> None:
             assert one.record.parts() < other.record.parts()
 
 
-@checked(max_examples=250)
+@checked(max_examples=200)
 @given(data=st.data(), case=cases(once=True))
 def test_the_order_of_changes_does_not_matter(data: st.DataObject, case: Case) -> None:
     turned = replace(case, changes=data.draw(st.permutations(case.changes)))
@@ -214,7 +222,7 @@ def test_validate_changes_nothing(case: Case) -> None:
     assert validate(dataset(case), tuple(case.changes), case.today) == first
 
 
-@checked(max_examples=250)
+@checked(max_examples=200)
 @given(data=st.data(), case=cases())
 def test_apply_makes_what_would_be_built_from_scratch(data: st.DataObject, case: Case) -> None:
     base, records = dataset(case), mentioned(case)
@@ -250,7 +258,7 @@ def test_an_empty_transaction_is_blamed_for_nothing(case: Case, profile: Profile
 # --- malformed -------------------------------------------------------------------------------------------------------
 
 
-@checked(max_examples=400)
+@checked(max_examples=300)
 @given(data=st.data(), case=cases())
 def test_junk_is_malformed_and_no_rule_is_asked(data: st.DataObject, case: Case) -> None:
     changes, damaged = damage(data.draw, case.changes)

@@ -1,7 +1,7 @@
 """What is malformed is refused before any rule is asked: every field of every kind, everything at once."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,8 @@ import pytest
 from rules.forms import EVENTS, FORMS
 from rules.json_form import read_record, write_record
 from rules.malformed import Malformed, malformed, problems
-from rules.records import KIND_OF, KINDS, QuotaBlocking, QuotaDefinition
+from rules.periods import Period
+from rules.records import KIND_OF, KINDS, AreaCode, Mechanism, QuotaBlocking, QuotaDefinition
 from tests.rules_kit import (
     WORLD,
     area,
@@ -58,18 +59,8 @@ DECIMALS_BAD: Values = [
 ]
 VOLUME: tuple[Values, Values] = (
     [
-        "0",
-        "0.000",
-        "-0",
-        0,
-        5,
-        "100",
-        "0.001",
-        "7.000000",
-        "99999999999.999",
-        "99999999999.99900",
-        "+1",
-        "1.",
+        *("0", "0.000", "-0", 0, 5, "100", "0.001", "7.000000", "+1", "1."),
+        *("99999999999.999", "99999999999.99900"),
     ],
     [
         *DECIMALS_BAD,
@@ -79,19 +70,14 @@ VOLUME: tuple[Values, Values] = (
 )
 COEFFICIENT: tuple[Values, Values] = (
     [
-        "0",
-        "-1.5",
-        "0.00001",
-        "1.0000000",
-        "99999999999999",
-        3,
-        "1234567890123456789012345678901234.00001",
-        "123456789012345678901234.0000000000",
+        *("0", "-1.5", "0.00001", "1.0000000", "99999999999999", 3, 2**63 - 1),
+        *("1234567890123456789012345678901234.00001", "123456789012345678901234.0000000000"),
     ],
     [
         *(each for each in DECIMALS_BAD if each is not None),
         "0.000001",
         "-0.000001",
+        2**63,
         "1.123456",
         "12345678901234567890123456789.123456",
     ],
@@ -299,6 +285,22 @@ def test_how_a_decimal_is_written_does_not_matter(volume: Decimal) -> None:
     assert list(problems(definition_of(volume))) == []
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2020-01-01", None),
+        (None, None),
+        (datetime(2020, 1, 1), None),
+        (date(2020, 1, 1), "2020-01-02"),
+        (date(2020, 1, 1), datetime(2020, 1, 2)),
+        (date(2020, 1, 2), date(2020, 1, 1)),
+    ],
+)
+def test_a_period_is_of_dates_in_their_order(start: Any, end: Any) -> None:
+    wrong = replace(area(11), valid_between=Period(start, end))
+    assert [field for field, _ in problems(wrong)] == ["valid_between"]
+
+
 def test_a_time_has_no_zone() -> None:
     zoned = replace(event(), occurrence_timestamp=datetime(2020, 6, 1, tzinfo=UTC))
     assert [field for field, _ in problems(zoned)] == ["occurrence_timestamp"]
@@ -307,6 +309,7 @@ def test_a_time_has_no_zone() -> None:
 def test_the_enums_members_are_numbers_of_their_lists() -> None:
     assert list(problems(order_number(1, licensed=True))) == []
     assert list(problems(association(51, 52))) == []
+    assert ([*AreaCode], [*Mechanism]) == ([0, 1, 2], [0, 1])
 
 
 # --- the whole transaction -------------------------------------------------------------------------------------------

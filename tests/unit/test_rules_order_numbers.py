@@ -11,6 +11,7 @@ from tests.rules_kit import (
     create,
     delete,
     holds,
+    judge,
     not_asked,
     order_number,
     origin,
@@ -184,3 +185,14 @@ ROWS = [*UNIQUE, *ORIGINS, *CERTIFICATES]
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_the_rule_says_of_an_order_number(row: Row) -> None:
     check(row)
+
+
+def test_of_very_many_rivals_the_first_are_named_and_all_are_counted() -> None:
+    """Naming all of them, again for each of them, would take longer than finding them."""
+    changes = [create(order_number(sid, "050001")) for sid in range(1, 132)]
+    found = [each for each in judge([], *changes).violations if each.rule == "ON2"]
+    assert len(found) == 131
+    last = found[-1]
+    assert last.related_count == 130
+    assert [ref.key for ref in last.related] == list(range(1, 101))
+    assert last.message.endswith("quota_order_number 5 and 125 more.")
