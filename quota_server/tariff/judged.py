@@ -34,8 +34,16 @@ class Judged:
         return not self.violations and not self.malformed
 
     def line_of(self, violation: Violation) -> int:
-        """The line of the first change that triggered it; 0 if there was no envelope."""
-        return self.change_lines[violation.triggered_by[0]] if self.change_lines else 0
+        """The line of the record's own change, else of the first that triggered it; 0 if there was no envelope."""
+        if not self.change_lines:
+            return 0
+        name = violation.record
+        own = (
+            index
+            for index in violation.triggered_by
+            if (record := self.changes[index].record).kind == name.kind and record.key == name.key
+        )
+        return self.change_lines[next(own, violation.triggered_by[0])]
 
 
 @dataclass(frozen=True, slots=True)

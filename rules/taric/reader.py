@@ -94,14 +94,14 @@ class EnvelopeReader:
             self.skipped[code] += 1
             return
         self.read[code] += 1
-        update_type = UPDATE_TYPES.get(head.get("update.type", ""))
-        wrong = [*raw.wrong, *_bad_bodies(raw, code)]
-        if update_type is None:
-            expected = but_found("must be 1 (update), 2 (delete) or 3 (create)", head.get("update.type"))
-            wrong.append((raw.line, "update.type", expected))
-        if wrong or update_type is None:
+        if wrong := [*raw.wrong, *_bad_bodies(raw, code)]:
             self._refuse(raw, wrong)
             return
+        update_type = UPDATE_TYPES.get(head.get("update.type", ""))
+        if update_type is None:
+            expected = but_found("must be 1 (update), 2 (delete) or 3 (create)", head.get("update.type"))
+            self._problems.append(Problem(len(self._records), raw.line, "update.type", expected))
+            update_type = UpdateType.UPDATE  # so that whatever else is wrong with it is said, too
         elements, lines = tuple(raw.elements), tuple(raw.lines)
         ids = head.get("transaction.id", ""), head.get("record.sequence.number", "")
         record = TaricRecord(code, update_type, elements, *ids, raw.line, lines)

@@ -301,7 +301,7 @@ class Violation(_message.Message):
     preexisting: _builtins.bool
     """The record broke the rule before the transaction too."""
     line: _builtins.int
-    """Line of the first of these changes in the envelope; 0 if there was no envelope."""
+    """Line in the envelope of the record's own change, else of the first of these; 0 if there was no envelope."""
     @_builtins.property
     def record(self) -> _tariff_records_pb2.RecordKey:
         """The record that breaks it."""
