@@ -3,7 +3,7 @@
 from datetime import date
 
 from quota_server.tariff.judged import Judged
-from rules import Dataset, Period, validate
+from rules import Dataset, validate
 from tests.rules_kit import create, definition, suspension
 
 TODAY = date(2026, 12, 1)
