@@ -104,6 +104,11 @@ def read_decimal(value: Any) -> Any:
     return value
 
 
+def write_decimal(value: Decimal) -> str:
+    """A decimal as text without exponent: what `read_decimal` reads."""
+    return f"{value:f}"
+
+
 def _read_period(value: Any) -> Any:
     if not isinstance(value, Mapping) or not value.keys() <= {"start", "end"}:
         return value
@@ -210,13 +215,13 @@ VOLUME: Final = Form(
     f"a decimal from 0 to {MAX_VOLUME:,} with at most {VOLUME_DECIMALS} decimals, as text, never a float",
     _is_volume,
     read_decimal,
-    str,
+    write_decimal,
 )
 COEFFICIENT: Final = Form(
     f"a decimal with at most {COEFFICIENT_DECIMALS} decimals, as text, never a float",
     _is_coefficient,
     read_decimal,
-    str,
+    write_decimal,
     optional=True,
     default=Decimal(1),
 )

@@ -29,46 +29,72 @@ class FormError(ValueError):
 
 def read_record(given: Any) -> Record:
     """A record, its fields as far as they can be read. Raises FormError if its kind or its fields are unknown."""
-    if not isinstance(given, Mapping):
-        raise FormError("record", "must be an object")
-    kind = given.get(_KIND)
-    if not isinstance(kind, str) or kind not in KIND_OF:
-        raise FormError(_KIND, f"must be one of {', '.join(KIND_OF)}")
-    forms = FORMS[KIND_OF[kind]]
-    for field in given:
-        if field not in forms and field not in (_KIND, _DELETED):
-            raise FormError(field, f"is no field of {kind}")
-    values = {}
-    for field, form in forms.items():
-        value = given.get(field)
-        values[field] = form.default if value is None and form.optional else form.read(value)
-    return KIND_OF[kind](**values)
+    wrong: list[tuple[str, str]] = []
+    record = _record(given, wrong)
+    if record is None or wrong:
+        raise FormError(*wrong[0])
+    return record
 
 
 def read_changes(given: Any) -> tuple[tuple[Change, ...], tuple[Malformed, ...]]:
     """A transaction's changes as far as they can be read, and everything that is malformed in any of them."""
     if not isinstance(given, Sequence) or isinstance(given, str):
         return (), (Malformed(0, "transaction", "must be a list of changes"),)
-    changes, wrong = [], []
+    changes, malformed = [], []
     for index, each in enumerate(given):
-        try:
-            change = read_change(each)
-        except FormError as error:
-            wrong.append(Malformed(index, error.field, error.expected))
-        else:
+        wrong: list[tuple[str, str]] = []
+        change = _change(each, wrong)
+        if change is not None:
             changes.append(change)
-            wrong += [Malformed(index, field, expected) for field, expected in problems(change.record)]
-    return tuple(changes), tuple(wrong)
+        malformed += [Malformed(index, field, expected) for field, expected in wrong]
+    return tuple(changes), tuple(malformed)
 
 
 def read_change(given: Any) -> Change:
-    """A change. Raises FormError."""
+    """A change. Raises FormError if it, its kind or its fields are unknown."""
+    wrong: list[tuple[str, str]] = []
+    change = _change(given, wrong)
+    if change is None:
+        raise FormError(*wrong[0])
+    return change
+
+
+def _change(given: Any, wrong: list[tuple[str, str]]) -> Change | None:
+    """A change, or None if it cannot be begun; all that is wrong with it."""
     if not isinstance(given, Mapping):
-        raise FormError("change", 'must be an object with "update_type" and "record"')
+        wrong.append(("change", 'must be an object with "update_type" and "record"'))
+        return None
     name = given.get("update_type")
-    if not isinstance(name, str) or name not in UpdateType.__members__:
-        raise FormError("update_type", f"must be one of {', '.join(UpdateType.__members__)}")
-    return Change(UpdateType[name], read_record(given.get("record")))
+    update_type = UpdateType.__members__.get(name) if isinstance(name, str) else None
+    if update_type is None:
+        wrong.append(("update_type", f"must be one of {', '.join(UpdateType.__members__)}"))
+    record = _record(given.get("record"), wrong)
+    change = None if update_type is None or record is None or wrong else Change(update_type, record)
+    if record is not None:
+        wrong += problems(record)
+    return change
+
+
+def _record(given: Any, wrong: list[tuple[str, str]]) -> Record | None:
+    """A record, or None if its kind is not known; what is wrong with it beside the values of its fields."""
+    if not isinstance(given, Mapping):
+        wrong.append(("record", "must be an object"))
+        return None
+    kind = given.get(_KIND)
+    if not isinstance(kind, str) or kind not in KIND_OF:
+        wrong.append((_KIND, f"must be one of {', '.join(KIND_OF)}"))
+        return None
+    forms = FORMS[KIND_OF[kind]]
+    wrong += [
+        (field, f"is no field of {kind}")
+        for field in given
+        if field not in forms and field not in (_KIND, _DELETED)
+    ]
+    values = {}
+    for field, form in forms.items():
+        value = given.get(field)
+        values[field] = form.default if value is None and form.optional else form.read(value)
+    return KIND_OF[kind](**values)
 
 
 def is_deletion(given: Mapping[str, Any]) -> bool:

@@ -46,9 +46,13 @@ def problems(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _unit_problems(definition: QuotaDefinition) -> Iterator[tuple[str, str]]:
-    if (definition.monetary_unit is None) == (definition.measurement_unit is None):
+    """What is wrong with the units together; of a field that is wrong by itself nothing more is said."""
+    forms = FORMS[QuotaDefinition]
+    monetary, unit = definition.monetary_unit, definition.measurement_unit
+    if (monetary is None) == (unit is None) and forms["monetary_unit"].holds(monetary):
         yield "monetary_unit", "must be given, or else the measurement unit: one of the two, not both"
-    if definition.measurement_unit_qualifier is not None and definition.measurement_unit is None:
+    qualifier = definition.measurement_unit_qualifier
+    if qualifier is not None and unit is None and forms["measurement_unit_qualifier"].holds(qualifier):
         yield "measurement_unit_qualifier", "must go with a measurement unit"
 
 

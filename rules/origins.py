@@ -108,12 +108,9 @@ def _exclusions_of_area(state: State, area_sid: Key) -> Iterable[Key]:
 
 def _exclusions_of_membership(state: State, membership: tuple[int, int]) -> Iterable[Key]:
     group_sid, member_sid = membership
-    return [
-        key
-        for origin_sid in state.bucket(ORIGIN_AREA, group_sid)
-        for key, each in state.bucket(EXCLUSION_ORIGIN, origin_sid).items()
-        if each.excluded_geographical_area_sid == member_sid
-    ]
+    origins = state.bucket(ORIGIN_AREA, group_sid).values()
+    keys = [(origin.sid, member_sid) for origin in origins]
+    return [key for key in keys if state.live(QuotaOrderNumberOriginExclusion, key) is not None]
 
 
 @rule(

@@ -100,11 +100,10 @@ class RulesService(pb_grpc.RulesServiceServicer):
         wish = requests.commit_transaction(request, self._clock.wall_ms())
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         call = self._call(context, "CommitTransaction", wish, digest, _transaction_answer)
-        short = is_short(request, SHORT)
 
         async def judge(data: Dataset) -> Prepared:
             return await self._workers.do(
-                lambda go_on: tariff_input.prepare(request, data, wish, go_on), short=short
+                lambda go_on: tariff_input.prepare(request, data, wish, go_on), commit=True
             )
 
         try:
@@ -118,28 +117,25 @@ class RulesService(pb_grpc.RulesServiceServicer):
     ) -> pb.CommitEnvelopeResponse:
         given: pb.CommitEnvelopeOptions = await options_part(request_iterator)
         wish = requests.commit_envelope(given, self._clock.wall_ms())
+        # The data first: if this repeats a call that is stored meanwhile, either it is known or the data is older.
+        data = await self._data.current(wish.expected)
         # A repeat is recognised by its bytes: it is read to its end, and not judged again.
         is_repeat = await self._data.recorded(wish.request_id) is not None
-        incoming = _Incoming(given, wish, None if is_repeat else await self._data_for(wish))
+        if not is_repeat and wish.expected is not None and wish.expected != data.number:
+            raise data_changed(wish.expected, data.number)
+        incoming = _Incoming(given, wish, None if is_repeat else data)
         async for piece in pieces(request_iterator):
             await self._workers.do(partial(incoming.feed, piece))
         ahead = incoming.close()
 
         async def judge(data: Dataset) -> Prepared:
-            return await self._workers.do(lambda go_on: incoming.judge_again(data, go_on))
+            return await self._workers.do(lambda go_on: incoming.judge_again(data, go_on), commit=True)
 
         call = self._call(context, "CommitEnvelope", wish, incoming.digest, _envelope_answer)
         try:
             return _envelope_answer(await self._data.commit(call, wish.expected, judge, ahead))
         except AlreadyAnswered as again:
             return pb.CommitEnvelopeResponse.FromString(again.answer)
-
-    async def _data_for(self, wish: requests.CommitWish) -> Dataset:
-        """What an envelope is judged on as it comes in. Raises DATA_CHANGED."""
-        data = await self._data.current(wish.expected)
-        if wish.expected is not None and wish.expected != data.number:
-            raise data_changed(wish.expected, data.number)
-        return data
 
     # --- read --------------------------------------------------------------------------------------------------------
 
@@ -234,8 +230,8 @@ class _Incoming:
     def feed(self, piece: bytes, go_on: GoOn) -> None:
         """Takes the next bytes. Raises what refuses the commit."""
         self._digest.update(piece)
-        self._spool.add(piece)
         if self._commit is not None:
+            self._spool.add(piece)
             self._commit.feed(piece, go_on)
 
     def close(self) -> Prepared | None:

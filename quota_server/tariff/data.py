@@ -111,9 +111,7 @@ class TariffData:
     async def _pack(self, prepared: Prepared) -> Batch:
         transactions = prepared.transactions
         first = prepared.judged_on.number + 1
-        return await self._workers.do(
-            lambda _: self._store.pack(first, transactions), short=sum(map(len, transactions)) <= SHORT
-        )
+        return await self._workers.do(lambda _: self._store.pack(first, transactions), commit=True)
 
     async def _store_all(self, call: Call, prepared: Prepared, batch: Batch) -> bool:
         """Whether it is stored; if not, somebody else has stored something that it was not judged on."""
@@ -140,7 +138,7 @@ class TariffData:
         there_is_more = data.number < newest.number
         while there_is_more:
             rows, after = await self._store.versions_after(after, _PAGE)
-            data = await self._workers.do(partial(_with_rows, data, rows))
+            data = await self._workers.do(partial(_with_rows, data, rows), commit=True)
             self._sparing.note(len(rows))
             there_is_more = len(rows) == _PAGE  # a page may end inside a transaction
         self._data = data

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from quota_server.tariff.judging import PIECE_BYTES
+from quota_server.tariff.refusals import envelope_invalid
+from rules.taric.errors import TaricError
 
+#: Compressed; of TARIC3 that is more than a gigabyte.
+MAX_BYTES: Final = 64 * 1024 * 1024
 #: TARIC3 shrinks to about a twentieth even so.
 _FASTEST: Final = 1
 
@@ -15,14 +19,18 @@ _FASTEST: Final = 1
 class Spool:
     """What was put in, compressed in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._room = max_bytes
         self._packer = zlib.compressobj(_FASTEST)
         self._packed: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
-        """Puts in the next bytes."""
+        """Puts in the next bytes. Raises ENVELOPE_INVALID if it is too much."""
         packed = self._packer.compress(piece)
         if packed:
+            self._room -= len(packed)
+            if self._room < 0:
+                raise envelope_invalid(TaricError(0, "envelope", "must be smaller to be stored: split it"))
             self._packed.append(packed)
 
     def close(self) -> None:

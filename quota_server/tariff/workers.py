@@ -24,10 +24,14 @@ class Workers:
     def __init__(self) -> None:
         self._short = ThreadPoolExecutor(_THREADS, thread_name_prefix="tariff-short")
         self._long = ThreadPoolExecutor(_THREADS, thread_name_prefix="tariff-long")
+        #: Commits come one after the other, and wait for nobody's judgement.
+        self._commits = ThreadPoolExecutor(1, thread_name_prefix="tariff-commit")
         self._closed = threading.Event()
 
-    async def do(self, work: Callable[[Callable[[], None]], T], *, short: bool = False) -> T:
-        """The result of `work(go_on)`, done in a thread; what is short does not wait for what is long.
+    async def do(
+        self, work: Callable[[Callable[[], None]], T], *, short: bool = False, commit: bool = False
+    ) -> T:
+        """The result of `work(go_on)`, done in a thread; what is short, or of a commit, does not wait for what is long.
 
         Once the call is cancelled, as by its deadline, `go_on` raises.
         """
@@ -37,7 +41,7 @@ class Workers:
             if given_up.is_set() or self._closed.is_set():
                 raise GivenUp
 
-        threads = self._short if short else self._long
+        threads = self._commits if commit else self._short if short else self._long
         future = asyncio.get_running_loop().run_in_executor(threads, work, go_on)
         try:
             return await future
@@ -48,5 +52,5 @@ class Workers:
     def close(self) -> None:
         """Takes no more work; what is under way gives up by itself."""
         self._closed.set()
-        for threads in (self._short, self._long):
+        for threads in (self._short, self._long, self._commits):
             threads.shutdown(wait=False, cancel_futures=True)

@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
+from quota_server.ledger.store import RecordedAnswer
+from quota_server.tariff.data import TariffData
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
 from tests.agent_kit import fails
@@ -216,6 +218,29 @@ async def test_a_repeat_of_an_envelope_is_known_by_its_bytes(served: Served) -> 
         error = await fails(other)
         assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert len(await listed(served)) == 7
+
+
+@pytest.mark.parametrize("expected", [{}, {"expected_data_version": 0}], ids=["any version", "a version"])
+async def test_a_repeat_that_begins_while_the_first_try_is_stored_gets_its_answer(
+    served: Served, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
+) -> None:
+    """It must not be judged on data that hold what it repeats."""
+    content, ask = envelope(*GOOD), TariffData.recorded
+    asked, stored = asyncio.Event(), asyncio.Event()
+
+    async def held(data: TariffData, request_id: str) -> RecordedAnswer | None:
+        found = await ask(data, request_id)
+        if not asked.is_set():
+            asked.set()
+            await stored.wait()
+        return found
+
+    monkeypatch.setattr(TariffData, "recorded", held)
+    repeat = asyncio.ensure_future(committed(served, content, request_id="r", **expected))
+    await asked.wait()
+    first = await committed(served, content, request_id="r", **expected)
+    stored.set()
+    assert await repeat == first
 
 
 async def half_sent(served: Served, content: bytes, **more: Any) -> Any:

@@ -22,6 +22,7 @@ from rules.json_form import (
     write_key,
     write_record,
 )
+from rules.malformed import problems
 from rules.records import KIND_OF, KINDS, Record, UpdateType
 from tests.rules_kit import (
     WORLD,
@@ -307,3 +308,32 @@ def test_a_period_of_its_own_field_names_only_is_a_period() -> None:
     assert read_record({**AREA, "valid_between": {"start": "2020-01-01", "end": None}}) == area(11)
     record: Any = read_record({**AREA, "valid_between": {"start": "2020-01-01", "till": None}})
     assert record.valid_between != period()
+
+
+@pytest.mark.parametrize("text", ["0E-7", "0.0000000", "1E+3", "5E-3", "99999999999.9990000", "100.000"])
+def test_a_decimal_is_written_so_that_it_is_read_again(text: str) -> None:
+    """Whatever its exponent: what was well-formed when it was stored has to be so when it is loaded."""
+    record = replace(definition(51), volume=Decimal(text), initial_volume=Decimal(text))
+    assert list(problems(record)) == []
+    read = read_record(json.loads(json.dumps(write_record(record))))
+    assert list(problems(read)) == []
+    assert read == record
+
+
+def test_everything_that_is_wrong_with_a_change_is_told_at_once() -> None:
+    record = write_record(definition(51)) | {"foo": 1, "bar": 2, "volume": 1.5}
+    changes, wrong = read_changes([{"update_type": "REPLACE", "record": record}])
+    assert changes == ()
+    assert [(each.index, each.field) for each in wrong] == [
+        (0, "update_type"),
+        (0, "foo"),
+        (0, "bar"),
+        (0, "volume"),
+    ]
+
+
+def test_a_field_that_is_wrong_by_itself_is_told_of_once() -> None:
+    """Not again for what it should go with."""
+    record = write_record(definition(51)) | {"monetary_unit": "eur"}
+    _, wrong = read_changes([{"update_type": "CREATE", "record": record}])
+    assert [each.field for each in wrong] == ["monetary_unit"]
