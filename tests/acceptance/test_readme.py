@@ -51,7 +51,7 @@ PAGES: Final = [
 ]
 BUF: Final = ROOT / "node_modules" / ".bin" / "buf"
 
-TOUR: Final = ("A tour in five minutes", "Any gRPC client")
+TOUR: Final = ("A tour in five minutes", "Tariff quota data", "Any gRPC client")
 CONTROLLER: Final = "127.0.0.1:7400"
 AGENT: Final = "127.0.0.1:7401"
 #: What asks and changes nothing, or is the same however often it is said: repeated until it says what is promised.
