@@ -30,7 +30,7 @@ class FormError(ValueError):
 def read_record(given: Any) -> Record:
     """A record, its fields as far as they can be read. Raises FormError if its kind or its fields are unknown."""
     wrong: list[tuple[str, str]] = []
-    record = _record(given, wrong)
+    record = _record(given, wrong, (_KIND, _DELETED))
     if record is None or wrong:
         raise FormError(*wrong[0])
     return record
@@ -68,14 +68,14 @@ def _change(given: Any, wrong: list[tuple[str, str]]) -> Change | None:
     update_type = UpdateType.__members__.get(name) if isinstance(name, str) else None
     if update_type is None:
         wrong.append(("update_type", f"must be one of {', '.join(UpdateType.__members__)}"))
-    record = _record(given.get("record"), wrong)
+    record = _record(given.get("record"), wrong, (_KIND,))
     change = None if update_type is None or record is None or wrong else Change(update_type, record)
     if record is not None:
         wrong += problems(record)
     return change
 
 
-def _record(given: Any, wrong: list[tuple[str, str]]) -> Record | None:
+def _record(given: Any, wrong: list[tuple[str, str]], beside: tuple[str, ...]) -> Record | None:
     """A record, or None if its kind is not known; what is wrong with it beside the values of its fields."""
     if not isinstance(given, Mapping):
         wrong.append(("record", "must be an object"))
@@ -86,9 +86,7 @@ def _record(given: Any, wrong: list[tuple[str, str]]) -> Record | None:
         return None
     forms = FORMS[KIND_OF[kind]]
     wrong += [
-        (field, f"is no field of {kind}")
-        for field in given
-        if field not in forms and field not in (_KIND, _DELETED)
+        (field, f"is no field of {kind}") for field in given if field not in forms and field not in beside
     ]
     values = {}
     for field, form in forms.items():
@@ -98,8 +96,11 @@ def _record(given: Any, wrong: list[tuple[str, str]]) -> Record | None:
 
 
 def is_deletion(given: Mapping[str, Any]) -> bool:
-    """Whether an entry of base data says that its record was deleted."""
-    return bool(given.get(_DELETED, False))
+    """Whether an entry of base data says that its record was deleted. Raises FormError if it says neither."""
+    deleted = given.get(_DELETED)
+    if deleted is not None and type(deleted) is not bool:
+        raise FormError(_DELETED, "must be true or false")
+    return bool(deleted)
 
 
 def write_record(record: Record) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Field names are those of the cases' JSON form; TARIC3's names are in `rules.tari
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -53,7 +54,7 @@ class UpdateType(Enum):
     DELETE = "DELETE"
 
 
-class Record:
+class Record(ABC):
     """What all kinds have in common."""
 
     __slots__ = ()
@@ -64,9 +65,9 @@ class Record:
     key_fields: ClassVar[tuple[str, ...]]
 
     @property
+    @abstractmethod
     def key(self) -> Key:
         """Identifies it among the records of its kind."""
-        raise NotImplementedError  # pragma: no cover - every kind has one of the three below
 
 
 class _BySid(Record):

@@ -28,7 +28,7 @@ ALLOCATIONS: Final = Listing("allocations", (str, int, str))
 OVERRIDES: Final = Listing("overrides", (int, str))
 HISTORY: Final = Listing("history", (int,))
 UNHEARD: Final = Listing("unheard", (str, int))
-RECORDS: Final = Listing("records", (int, str, str))
+RECORDS: Final = Listing("records", (str, int, str, str))
 RULES: Final = Listing("rules", (str,))
 
 

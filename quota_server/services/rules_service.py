@@ -167,7 +167,9 @@ class RulesService(pb_grpc.RulesServiceServicer):
             wanted.size + 1,
             include_deleted=wanted.include_deleted,
         )
-        rows, token = cut(found, wanted.size, RECORDS, lambda each: (number, each.record.kind, each.place))
+        rows, token = cut(
+            found, wanted.size, RECORDS, lambda each: (wanted.asked, number, each.record.kind, each.place)
+        )
         return pb.ListRecordsResponse(
             versions=map(verdicts.version, rows), next_page_token=token, data_version=number
         )

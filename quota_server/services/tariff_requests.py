@@ -57,6 +57,8 @@ class Listed:
     include_deleted: bool
     size: int
     after: tuple[str, str] | None
+    #: All of that but the page: a token is for the same.
+    asked: str
 
 
 def validate_transaction(message: pb.ValidateTransactionRequest, now_ms: int) -> tuple[Options, int]:
@@ -108,8 +110,11 @@ def list_records(message: pb.ListRecordsRequest) -> Listed:
         valid_on = _date(fields, message, "valid_on")
         size = fields.page_size(message.page_size)
         after = fields.page_token(message.page_token, RECORDS)
+        asked = f"{kind or ''} {number} {day} {valid_on} {message.include_deleted}"
+        if after is not None and after[0] != asked:
+            fields.bad("page_token", "must be the next_page_token of an earlier answer to the same call")
     if after is not None:
-        number, day = after[0], None
+        number, day = after[1], None
     return Listed(
         kind,
         number,
@@ -117,7 +122,8 @@ def list_records(message: pb.ListRecordsRequest) -> Listed:
         valid_on,
         message.include_deleted,
         size,
-        after[1:] if after else None,
+        after[2:] if after else None,
+        asked,
     )
 
 

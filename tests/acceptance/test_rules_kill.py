@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,6 +15,7 @@ import grpc
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 from tests.acceptance.test_controller_kill import ControllerProcess
+from tests.server_kit import until
 from tests.tariff_kit import OPTIONS, envelope, many, message
 
 KILLS = 8
@@ -94,6 +96,10 @@ def check(found: dict[int, int], committers: Iterable[Committer]) -> None:
     assert sorted(set(found.values())) == list(range(1, len(set(found.values())) + 1))
 
 
+def have_answers(committers: Iterable[Committer], enough: int) -> bool:
+    return sum(len(committer.answered) for committer in committers) >= enough
+
+
 async def test_a_controller_killed_during_commits_keeps_each_as_a_whole_or_not_at_all(
     tmp_path: Path,
 ) -> None:
@@ -110,9 +116,7 @@ async def test_a_controller_killed_during_commits_keeps_each_as_a_whole_or_not_a
             for _ in range(KILLS):
                 before = sum(len(committer.answered) for committer in committers)
                 enough = before + chance.randrange(1, 12)
-                async with asyncio.timeout(60):
-                    while sum(len(committer.answered) for committer in committers) < enough:  # noqa: ASYNC110
-                        await asyncio.sleep(0.002)
+                await until(partial(have_answers, committers, enough), "commits are answered", 60)
                 # Somewhere in the middle of what comes next.
                 await asyncio.sleep(chance.random() * 0.05)
                 await controller.kill()

@@ -154,7 +154,7 @@ OF_KIND: Final[dict[type[Record], st.SearchStrategy[Any]]] = {
 assert OF_KIND.keys() == set(r.KINDS)
 
 #: Kinds that rules are about stand here more often than those that are only referred to.
-KINDS: Final = [
+KINDS: Final[list[type[r.Record]]] = [
     *r.KINDS,
     r.GeographicalArea,
     *[r.QuotaOrderNumber] * 2,

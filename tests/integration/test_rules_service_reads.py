@@ -264,6 +264,28 @@ async def rules(served: Served, **more: Any) -> list[pb.Rule]:
             return found
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": records_pb.RECORD_KIND_GEOGRAPHICAL_AREA},
+        {"as_of_version": 1},
+        {"as_of_date": Date(year=2030, month=1, day=1)},
+        {"valid_on": Date(year=2030, month=1, day=1)},
+        {"include_deleted": True},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+async def test_a_page_token_is_for_the_same_list_only(served: Served, other: dict[str, Any]) -> None:
+    """Going on in another list would leave records out, silently."""
+    await commit(served, [create(area(sid)) for sid in (1, 2, 3)])
+    first = await served.rules.ListRecords(pb.ListRecordsRequest(page_size=2))
+    token = first.next_page_token
+    rest = await served.rules.ListRecords(pb.ListRecordsRequest(page_size=2, page_token=token))
+    assert len(first.versions) + len(rest.versions) == 3
+    error = await fails(served.rules.ListRecords(pb.ListRecordsRequest(page_token=token, **other)))
+    assert (error.reason, [field for field, _ in error.fields]) == ("FIELD_INVALID", ["page_token"])
+
+
 async def test_all_rules_are_listed_by_code(served: Served) -> None:
     found = await rules(served)
     assert [each.code for each in found] == sorted(RULES)

@@ -337,3 +337,16 @@ def test_a_field_that_is_wrong_by_itself_is_told_of_once() -> None:
     record = write_record(definition(51)) | {"monetary_unit": "eur"}
     _, wrong = read_changes([{"update_type": "CREATE", "record": record}])
     assert [each.field for each in wrong] == ["monetary_unit"]
+
+
+@pytest.mark.parametrize("said", ["no", 1, []])
+def test_an_entry_of_base_data_is_deleted_or_not(said: Any) -> None:
+    with pytest.raises(FormError, match="must be true or false"):
+        is_deletion(write_record(area(1)) | {"deleted": said})
+
+
+def test_a_change_says_by_its_type_that_it_deletes() -> None:
+    given = {"update_type": "UPDATE", "record": write_record(area(1)) | {"deleted": True}}
+    changes, wrong = read_changes([given])
+    assert changes == ()
+    assert [(each.index, each.field) for each in wrong] == [(0, "deleted")]
