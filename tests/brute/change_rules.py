@@ -53,6 +53,9 @@ def referents(record: r.Record) -> dict[str, set[Ref]]:
         key = getattr(record, field)
         if key is not None:
             found.setdefault(code or "ReferenceMustExist", set()).add((kind.kind, key))
+    if isinstance(record, r.Measure) and record.order_number_sid is None and record.order_number is not None:
+        # No order number has the six digits that it names: nothing is live under them.
+        found.setdefault("ReferenceMustExist", set()).add((r.QuotaOrderNumber.kind, record.order_number))
     return found
 
 

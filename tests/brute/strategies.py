@@ -122,6 +122,7 @@ OF_KIND: Final[dict[type[Record], st.SearchStrategy[Any]]] = {
         AREA_SIDS,
         st.one_of(LATE, LATE, PERIODS),
         among(None, None, *DAYS),
+        among(None, None, "050001", "050009"),
     ),
     r.QuotaDefinition: st.builds(
         _definition,
