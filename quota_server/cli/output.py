@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
@@ -32,6 +33,14 @@ def console() -> Console:
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         return Console(highlight=False)
     return Console(highlight=False, width=_WIDE)
+
+
+def visible(text: str) -> str:
+    """Text from outside as it can be shown: what would steer a terminal, or begin a line, is written as an escape."""
+    return "".join(
+        each if each.isprintable() and unicodedata.category(each) != "Cf" else repr(each)[1:-1]
+        for each in text
+    )
 
 
 def print_json(message: Message) -> None:

@@ -24,6 +24,8 @@ from quotafleet.v1 import rules_service_pb2 as pb
 app = typer.Typer(help="Tariff quota data, and the rules for changing it.", no_args_is_help=True)
 
 _PAGE: Final = 1_000
+#: Codes of the tariff's rules that are checked before any rule is asked.
+_MALFORMED: Final = ("ON3", "QD2")
 _DATA_CHANGED: Final = "DATA_CHANGED"
 
 _version: Final = re.compile(r"[0-9]{1,18}").fullmatch
@@ -113,15 +115,19 @@ def commit(
             _check_version(session, judged, expected_version)
             if code := judged.code(only_new=allow_preexisting):
                 _print(session, judged, wish)
+                if not session.as_json:
+                    say("nothing was stored", "bold red")
                 raise typer.Exit(code)
             stored = _commit(session, content, wish, judged, allow_preexisting, reason)
     if session.as_json:
         print_json(stored)
         return
-    say(
-        f"stored: {rules_views.counted(stored.summary)}; the data is at version {stored.data_version}",
-        "green",
-    )
+    at = f"the data is at version {stored.data_version}"
+    if stored.summary.changes:
+        say(f"stored: {rules_views.counted(stored.summary)}; {at}", "green")
+    else:
+        say(f"there was nothing to store; {at}", "yellow")
+    rules_views.say_skipped(stored.summary)
     if stored.summary.preexisting:
         say(f"violations from before that are still there: {stored.summary.preexisting}", "yellow")
 
@@ -197,6 +203,8 @@ def explain(
     if name is None:
         close = [by_name[each] for each in difflib.get_close_matches(code.lower(), by_name, n=3, cutoff=0.5)]
         hint = f"did you mean {' or '.join(close)}?" if close else "`quotactl rules list` shows all"
+        if code.upper() in _MALFORMED:
+            hint = "it is not asked like a rule: a period that ends before it starts is malformed, and refused first"
         exits.fail(f"no rule has the code {code!r}", hint, exits.BAD_USAGE, as_json=session.as_json)
     if session.as_json:
         print_json(rules[name])

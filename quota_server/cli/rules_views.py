@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from rich.text import Text
 
 from quota_server.cli import rules_keys, times
-from quota_server.cli.output import Cell, as_dict, console, enum_name, print_facts, print_table, say
+from quota_server.cli.output import Cell, as_dict, console, enum_name, print_facts, print_table, say, visible
 from quota_server.cli.rules_judging import Judgement, Wish
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
@@ -25,12 +25,16 @@ ASKED: Final = {
 
 def print_judgement(judged: Judgement, wish: Wish) -> None:
     """Everything that is wrong with a file, then what it was."""
-    violations = [each for verdict in judged.answer.verdicts for each in verdict.violations]
+    violations = [(verdict, each) for verdict in judged.answer.verdicts for each in verdict.violations]
     if violations:
-        rows = (_violation_row(judged.name, each) for each in violations)
+        rows = (_violation_row(judged.name, *each) for each in violations)
         print_table(("rule", "record", "where", "since", "message~"), rows, "")
     malformed: list[list[Cell]] = [
-        [_where(judged.name, each.line, each.change), each.field or "-", each.expected]
+        [
+            _where(judged.name, verdict, each.line, each.change),
+            visible(each.field) or "-",
+            visible(each.expected),
+        ]
         for verdict in judged.answer.verdicts
         for each in verdict.malformed
     ]
@@ -39,25 +43,30 @@ def print_judgement(judged: Judgement, wish: Wish) -> None:
         where = f"{judged.name}:{metadata['line']}" if metadata.get("line") else judged.name
         element = metadata.get("element") or "-"
         known = f"line {metadata.get('line')}: {element}: "
-        malformed.append([where, element, judged.unreadable.message.removeprefix(known)])
+        message = judged.unreadable.message.removeprefix(known)
+        malformed.append([where, visible(element), visible(message)])
     if malformed:
         print_table(("where", "field", "expected~"), malformed, "")
     _print_summary(judged, wish, shown=len(violations), malformed=len(malformed))
 
 
-def _violation_row(name: str, violation: pb.Violation) -> list[Cell]:
+def _violation_row(name: str, verdict: pb.TransactionVerdict, violation: pb.Violation) -> list[Cell]:
     change = violation.triggered_by[0] if violation.triggered_by else 0
     return [
         violation.rule,
-        rules_keys.shown(violation.record),
-        _where(name, violation.line, change),
+        visible(rules_keys.shown(violation.record)),
+        _where(name, verdict, violation.line, change),
         Text("before", "yellow") if violation.preexisting else Text("new", "red"),
-        violation.message,
+        visible(violation.message),
     ]
 
 
-def _where(name: str, line: int, change: int) -> str:
-    return f"{name}:{line}" if line else f"{name} change {change}"
+def _where(name: str, verdict: pb.TransactionVerdict, line: int, change: int) -> str:
+    if not line:
+        return f"{name} change {change}"
+    if line == verdict.line:  # all on one line: that alone says little
+        return f"{name}:{line} transaction {visible(verdict.transaction_id)} change {change}"
+    return f"{name}:{line}"
 
 
 def _print_summary(judged: Judgement, wish: Wish, *, shown: int, malformed: int) -> None:
@@ -79,6 +88,11 @@ def _print_summary(judged: Judgement, wish: Wish, *, shown: int, malformed: int)
     wanted = summary.violations - (summary.preexisting if wish.only_new else 0)
     if shown < wanted or malformed < summary.malformed:
         say(f"the first {wish.limit} are shown: use --limit", "dim")
+    say_skipped(summary)
+
+
+def say_skipped(summary: pb.EnvelopeSummary) -> None:
+    """Which records of an envelope were left out, if any."""
     if summary.skipped_records:
         skipped = ", ".join(f"{code} × {number}" for code, number in sorted(summary.skipped_records.items()))
         say(f"skipped, as no rule is about them: {skipped}", "dim")
@@ -168,7 +182,7 @@ def print_version(version: pb.RecordVersion) -> None:
         ("deleted", Text("yes", "red") if version.deleted else "no"),
         ("data version", str(version.data_version)),
         ("committed", f"{times.shown(version.commit_time)} by {version.actor or 'unknown'}"),
-        ("reason", version.reason or "-"),
+        ("reason", visible(version.reason) or "-"),
     ]
     print_facts(facts)
 
@@ -207,10 +221,12 @@ def _shown(field: Any, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case Mapping():
-            return ", ".join(f"{name}={text}" for name, text in sorted(value.items()))
+            return visible(", ".join(f"{name}={text}" for name, text in sorted(value.items())))
         case int() if field.enum_type is not None:
             return enum_name(field.enum_type, value)
-        case int() | str():
+        case str():
+            return visible(value)
+        case int():
             return str(value)
         case Message():
             return _shown_message(value)

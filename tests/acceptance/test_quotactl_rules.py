@@ -83,10 +83,25 @@ def test_malformed_and_unreadable_files_end_with_2(shell: Shell) -> None:
 def test_what_breaks_rules_is_not_stored(shell: Shell) -> None:
     """Nor what is stored already, nor what was meant for other data."""
     for name in ("cli_broken.xml", "cli_create.xml"):
-        assert shell.ctl("rules", "commit", name, *DAY, ok=False).code == 1
+        broken = shell.ctl("rules", "commit", name, *DAY, ok=False)
+        assert broken.code == 1
+        assert broken.out.splitlines()[-1] == "nothing was stored"
     refused = shell.ctl("rules", "commit", "cli_create.xml", "--expected-version", "1", *DAY, ok=False)
     assert "DATA_CHANGED" in refused.err
     assert "2" in shell.ctl("rules", "records").out.splitlines()[-1]
+
+
+def test_a_commit_of_nothing_says_so(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "nothing.json").write_text("[]")
+    said = shell.ctl("rules", "commit", "nothing.json", *DAY).out
+    assert said.startswith("there was nothing to store; the data is at version 2")
+
+
+def test_a_rule_that_is_no_rule_here_is_explained(shell: Shell) -> None:
+    """ON3 is named where a period ends before it starts."""
+    ended = shell.ctl("rules", "explain", "on3", ok=False)
+    assert ended.code == 2
+    assert "a period that ends before it starts is malformed" in ended.err
 
 
 def test_records_are_looked_at(shell: Shell) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +17,13 @@ from google.type.date_pb2 import Date
 from typer.testing import CliRunner
 
 from quota_server.cli import rules_keys, rules_views
+from quota_server.cli.output import visible
 from quota_server.cli.quotactl import app
 from quota_server.cli.rules_files import CHUNK, Form, InputError, opened
+from quota_server.cli.rules_judging import Judgement, Wish
 from quotafleet.v1 import rules_service_pb2 as rules_pb
 from quotafleet.v1 import tariff_records_pb2 as pb
+from rules.json_form import read_changes
 
 # --- kinds and keys --------------------------------------------------------------------------------------------------
 
@@ -234,3 +239,38 @@ def test_every_moment_of_a_rule_is_explained() -> None:
     """In a sentence."""
     moments = set(rules_pb.RuleMoment.values()) - {0}
     assert set(rules_views.ASKED) == moments
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Sheep meat, über 5 °C", "Sheep meat, über 5 °C"),
+        ("a\x1b[31mred", "a\\x1b[31mred"),
+        ("one\nsid=5", "one\\nsid=5"),
+        ("a\u202eb\u200bc", "a\\u202eb\\u200bc"),
+        ("\x9b2J", "\\x9b2J"),
+    ],
+)
+def test_text_from_records_steers_no_terminal_and_begins_no_line(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    record = pb.QuotaSuspension(sid=1, quota_definition_sid=2, description=text)
+    assert dict(rules_views.fields_of(record))["description"] == shown
+
+
+def test_what_stands_on_one_line_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Real envelopes come without line breaks: then the line alone says nothing."""
+    key = pb.RecordKey(kind=pb.RECORD_KIND_QUOTA_DEFINITION, sid=5)
+    found = rules_pb.Violation(rule="ON8", record=key, message="It is not.", triggered_by=[3], line=1)
+    verdict = rules_pb.TransactionVerdict(transaction_id="15823962", line=1, violations=[found])
+    answer = rules_pb.ValidateTransactionResponse(verdicts=[verdict])
+    answer.summary.violations = answer.summary.transactions = 1
+    options = rules_pb.JudgeOptions(today=Date(year=2026, month=1, day=1))
+    rules_views.print_judgement(Judgement("day.xml", answer), Wish(options))
+    assert "day.xml:1 transaction 15823962 change 3" in capsys.readouterr().out
+
+
+def test_the_json_form_of_the_docs_is_well_formed() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tariff.md").read_text()
+    (block,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
+    changes, wrong = read_changes(json.loads(block))
+    assert (len(changes), wrong) == (2, ())
