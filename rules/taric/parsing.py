@@ -6,6 +6,7 @@ its names are let go with the parser (libxml2's stay for ever), and it counts li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -15,6 +16,10 @@ from rules.taric.errors import TaricError, but_found
 from rules.taric.structure import Skeleton
 
 _PIECE_BYTES: Final = 64 * 1024
+#: Expat guesses the encoding from as many as it is given at first, if only one.
+_HEAD_BYTES: Final = 4
+#: What may be half of a line's end, in any encoding: expat would count the other half as a line of its own.
+_HALF_LINE_END: Final = re.compile(rb"\r(?:\0\n?)?\Z")
 #: Of a tag, a comment, or anything else that is parsed as one.
 _MAX_TOKEN_BYTES: Final = 64 * 1024
 #: So much input in which no element begins is no TARIC3 (but one huge text, or white space without end).
@@ -24,6 +29,7 @@ _MAX_NAMES: Final = 10_000
 _ENCODINGS: Final = ("UTF-8", "UTF-16", "ISO-8859-1", "US-ASCII")
 
 _codes: Final = expat.errors.codes
+_JUNK: Final = _codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]
 _NO_XML: Final = {_codes[expat.errors.XML_ERROR_INVALID_TOKEN], _codes[expat.errors.XML_ERROR_SYNTAX]}
 _CUT_OFF: Final = {
     _codes[each]
@@ -40,9 +46,7 @@ _MEANINGS: Final = {
     ),
     _codes[expat.errors.XML_ERROR_TAG_MISMATCH]: "must end with a tag of its own name",
     _codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]: "must hold no entities: they are not allowed",
-    _codes[
-        expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT
-    ]: "must end with the envelope: something stands behind it",
+    _JUNK: "must end with the envelope: something stands behind it",
 }
 
 
@@ -51,6 +55,8 @@ class Feeder:
 
     def __init__(self, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
+        self._head = b""
+        self._held = b""
         self._fed = 0
         self._quiet_bytes = 0
         self._begun = 0
@@ -71,9 +77,32 @@ class Feeder:
 
     def feed(self, chunk: bytes) -> None:
         """Parses what has come in."""
-        view = memoryview(chunk)
-        if self._fed == 0 and chunk[:1] == b"\x1f":
+        if self._fed:
+            self._feed(chunk)
+            return
+        self._head += chunk
+        if len(self._head) >= _HEAD_BYTES:
+            self._feed_head()
+
+    def finish(self) -> None:
+        """Says that there is no more."""
+        if not self._fed:
+            self._feed_head()
+        self._parse(b"", is_last=True)
+
+    def stop(self) -> None:
+        """Lets the parser go, which can hold much and knows those that know it."""
+        self._skeleton.locate(int)
+        del self._parser, self._line
+
+    def _feed_head(self) -> None:
+        if self._head.startswith(b"\x1f"):
             raise TaricError(1, "XML", "must be XML: this looks gzipped: unpack it first")
+        self._feed(self._head)
+        self._head = b""
+
+    def _feed(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
         while view:
             piece = view[: _PIECE_BYTES - self._fed % _PIECE_BYTES]
             view = view[len(piece) :]
@@ -82,16 +111,13 @@ class Feeder:
             if self._fed % _PIECE_BYTES == 0:
                 self._check_sizes()
 
-    def finish(self) -> None:
-        """Says that there is no more."""
-        self._parse(b"", is_last=True)
-
-    def stop(self) -> None:
-        """Lets the parser go, which can hold much and knows those that know it."""
-        self._skeleton.locate(int)
-        del self._parser, self._line
-
     def _parse(self, piece: bytes | memoryview, *, is_last: bool = False) -> None:
+        if self._held:
+            piece = self._held + piece
+            self._held = b""
+        if not is_last and (half := _HALF_LINE_END.search(piece[-3:])):
+            self._held = half.group()
+            piece = piece[: -len(self._held)]
         try:
             self._parser.Parse(piece, is_last)
         except expat.ExpatError as error:
@@ -99,6 +125,8 @@ class Feeder:
 
     def _syntax_error(self, error: expat.ExpatError, is_last: bool) -> TaricError:
         if is_last and error.code in _CUT_OFF:
+            if self._skeleton.ended:
+                return TaricError(error.lineno, "XML", _MEANINGS[_JUNK])
             if self._skeleton.begun:
                 return TaricError(error.lineno, "envelope", "must end: the input ends before it does")
             return TaricError(error.lineno, "envelope", "must be there: the input holds no element")

@@ -102,6 +102,11 @@ class Skeleton:
         self._line = line
 
     @property
+    def ended(self) -> bool:
+        """Whether the envelope's end was there."""
+        return self.begun > 0 and not (self._depth or self._unread or self._reading)
+
+    @property
     def where(self) -> str:
         """The innermost element that is open and read."""
         if self._reading:

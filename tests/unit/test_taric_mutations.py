@@ -71,6 +71,7 @@ def test_a_damaged_envelope_says_the_same_in_any_chunks(data: bytes, sizes: list
 @example(b"\x00\x00\x00<")
 @example(b"+/v8-<")
 @example(b"\x1f")
+@example(b" \x00")
 def test_any_bytes_are_refused_in_plain_words(data: bytes) -> None:
     """No envelope is that short."""
     found, error, _ = outcome([data])
