@@ -63,15 +63,9 @@ def list_(
     """List the agents by name."""
     session = Session(context, as_json)
     found = pb.ListAgentsResponse()
-    more = True
-    while more:
-        request = pb.ListAgentsRequest(
-            page_size=_PAGE, page_token=found.next_page_token, include_retired=everything
-        )
-        page = session.call(session.agents.ListAgents, request)
+    wish = pb.ListAgentsRequest(page_size=_PAGE, include_retired=everything)
+    for page in session.pages(session.agents.ListAgents, wish):
         found.agents.extend(page.agents)
-        found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
     if session.as_json:
         print_json(found)
         return

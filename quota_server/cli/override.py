@@ -78,9 +78,7 @@ def list_(
 ) -> None:
     """List overrides, newest first."""
     session = Session(context, as_json)
-    wish = pb.ListOverridesRequest(
-        quota=quota, agent=agent, states=[each.number for each in state or []], page_size=_PAGE
-    )
+    wish = pb.ListOverridesRequest(quota=quota, agent=agent, states=[each.number for each in state or []])
     found = _list(session, wish, limit)
     if session.as_json:
         print_json(found)
@@ -127,15 +125,14 @@ def revoke(
 
 def _list(session: Session, wish: pb.ListOverridesRequest, limit: int | None) -> pb.ListOverridesResponse:
     found = pb.ListOverridesResponse()
-    more = True
-    while more and (limit is None or len(found.overrides) < limit):
-        wish.page_token = found.next_page_token
-        if limit is not None:
-            wish.page_size = min(_PAGE, limit - len(found.overrides))
-        page = session.call(session.quotas.ListOverrides, wish)
+    wish.page_size = _PAGE if limit is None else min(_PAGE, limit)
+    for page in session.pages(session.quotas.ListOverrides, wish):
         found.overrides.extend(page.overrides)
         found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
+        if limit is not None:
+            if len(found.overrides) >= limit:
+                break
+            wish.page_size = min(_PAGE, limit - len(found.overrides))
     return found
 
 
@@ -143,7 +140,7 @@ def _whole_id(session: Session, given: str) -> str:
     """The id that begins like this; what names none goes to the controller as it is, which says so."""
     if not given or len(given) >= _ID_CHARS:
         return given
-    every = _list(session, pb.ListOverridesRequest(page_size=_PAGE), None).overrides
+    every = _list(session, pb.ListOverridesRequest(), None).overrides
     ids = [each.override_id for each in every if each.override_id.startswith(given)]
     if given in ids or not ids:
         return given

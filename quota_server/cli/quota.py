@@ -86,15 +86,9 @@ def list_(
     """List the quotas by name."""
     session = Session(context, as_json)
     found = pb.ListQuotasResponse()
-    more = True
-    while more:
-        request = pb.ListQuotasRequest(
-            page_size=_PAGE, page_token=found.next_page_token, include_closed=everything
-        )
-        page = session.call(session.quotas.ListQuotas, request)
-        found.MergeFrom(page)
-        found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
+    wish = pb.ListQuotasRequest(page_size=_PAGE, include_closed=everything)
+    for page in session.pages(session.quotas.ListQuotas, wish):
+        found.quotas.extend(page.quotas)
     if session.as_json:
         print_json(found)
     else:
@@ -156,22 +150,18 @@ def history(
     session = Session(context, as_json)
     whole = session.quota(quota)
     found = pb.ListHistoryResponse()
-    more = True
-    while more and len(found.entries) < limit:
-        request = pb.ListHistoryRequest(
-            quota=whole.uid,
-            page_size=min(_PAGE, limit - len(found.entries)),
-            page_token=found.next_page_token,
-        )
-        page = session.call(session.quotas.ListHistory, request)
+    wish = pb.ListHistoryRequest(quota=whole.uid, page_size=min(_PAGE, limit))
+    for page in session.pages(session.quotas.ListHistory, wish):
         found.entries.extend(page.entries)
         found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
+        if len(found.entries) >= limit:
+            break
+        wish.page_size = min(_PAGE, limit - len(found.entries))
     if session.as_json:
         print_json(found)
         return
     views.print_history(found.entries, whole.decimals)
-    if more:
+    if found.next_page_token:
         say(f"there are more than {limit}: use --limit", "dim")
 
 

@@ -23,14 +23,9 @@ def status(context: typer.Context, as_json: o.JsonOption = False) -> None:
     """Show whether quotas are recovering, and who has yet to be heard."""
     session = Session(context, as_json)
     found = pb.GetRecoveryResponse()
-    more = True
-    while more:
-        request = pb.GetRecoveryRequest(page_size=_PAGE, page_token=found.next_page_token)
-        page = session.call(session.agents.GetRecovery, request)
+    for page in session.pages(session.agents.GetRecovery, pb.GetRecoveryRequest(page_size=_PAGE)):
         found.unheard.extend(page.unheard)
         found.recovering, found.generation = page.recovering, page.generation
-        found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
     if session.as_json:
         print_json(found)
         return

@@ -214,15 +214,9 @@ def explain(
 
 def _rules(session: Session, profile: ro.ProfileName) -> pb.ListRulesResponse:
     found = pb.ListRulesResponse()
-    more = True
-    while more:
-        request = pb.ListRulesRequest(
-            profile=profile.number, page_size=_PAGE, page_token=found.next_page_token
-        )
-        page = session.call(session.rules.ListRules, request)
+    wish = pb.ListRulesRequest(profile=profile.number, page_size=_PAGE)
+    for page in session.pages(session.rules.ListRules, wish):
         found.rules.extend(page.rules)
-        found.next_page_token = page.next_page_token
-        more = bool(page.next_page_token)
     return found
 
 
@@ -288,16 +282,14 @@ def records(
         request.as_of_version = int(as_of)
     elif as_of is not None:
         request.as_of_date.CopyFrom(times.day(as_of, "--as-of"))
-    number, more = 0, True
-    while more:
-        page = session.call(session.rules.ListRecords, request)
+    number = data_version = 0
+    for page in session.pages(session.rules.ListRecords, request):
         for version in page.versions:
             if session.as_json:
                 print_json(version)
             else:
                 rules_views.print_line(version)
         number += len(page.versions)
-        request.page_token = page.next_page_token
-        more = bool(page.next_page_token)
+        data_version = page.data_version
     if not session.as_json:
-        say(f"{rules_views.number_of(number, 'record')}, as of data version {page.data_version}", "dim")
+        say(f"{rules_views.number_of(number, 'record')}, as of data version {data_version}", "dim")

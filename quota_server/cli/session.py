@@ -76,6 +76,15 @@ class Session:
         except QuotafleetError as failure:
             self.fail(failure)
 
+    def pages(self, rpc: Callable[..., Answer], request: Any) -> Iterator[Answer]:
+        """Every page of a list; `request` asks for the first, and then for the one after the last that was given."""
+        while True:
+            page: Any = self.call(rpc, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def exchange(
         self,
         rpc: Callable[..., Any],
