@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from quotafleet import errors
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
 from quotafleet.v1 import tariff_records_pb2 as records_pb
+from tests.scripted_server import serving
 
 ENVELOPE = b'<?xml version="1.0"?>\n<env:envelope/>\n'
 
@@ -126,18 +128,6 @@ class ScriptedRules(rules_grpc.RulesServiceServicer):
         context.abort(errors.CODES[refusal.reason], refusal.message)
 
 
-@contextmanager
-def serving(servicer: ScriptedRules) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
-    rules_grpc.add_RulesServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
-
-
 @dataclass
 class RulesShell:
     """`quotactl rules` in this process, and the service that it speaks to."""
@@ -149,6 +139,23 @@ class RulesShell:
         command = ["--server", self.address, "rules", *arguments]
         # As wide as what goes to a file.
         return CliRunner(env={"COLUMNS": "240"}).invoke(app, command, input=given)
+
+
+@contextmanager
+def open_rules(service: ScriptedRules | None = None) -> Iterator[RulesShell]:
+    """A shell on a service; it needs no script to be asked."""
+    service = service or ScriptedRules()
+    with serving(service, rules_grpc.add_RulesServiceServicer_to_server) as address:
+        yield RulesShell(service, address)
+
+
+@contextmanager
+def open_rules_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RulesShell]:
+    """A shell in a folder, with a small envelope in it."""
+    monkeypatch.chdir(folder)
+    Path("e.xml").write_bytes(ENVELOPE)
+    with open_rules() as shell:
+        yield shell
 
 
 def violation(rule: str, sid: int, line: int = 0, *, preexisting: bool = False) -> pb.Violation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 from quota_server.cli.quotactl import app
 from quotafleet.v1 import quota_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
+from tests import scripted_server
 
 
 class Faltering(quota_grpc.QuotaServiceServicer):
@@ -37,14 +37,8 @@ def faltering(failures: int) -> Faltering:
 
 @contextmanager
 def serving(servicer: Faltering) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
-    quota_grpc.add_QuotaServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
+    with scripted_server.serving(servicer, quota_grpc.add_QuotaServiceServicer_to_server) as address:
+        yield address
 
 
 def create(address: str) -> int:

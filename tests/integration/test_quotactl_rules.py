@@ -14,17 +14,21 @@ import pytest
 from quota_server.cli.rules_files import CHUNK
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
-from tests.scripted_rules import ENVELOPE, Refusal, RulesShell, ScriptedRules, serving, violation
+from tests.scripted_rules import (
+    ENVELOPE,
+    Refusal,
+    RulesShell,
+    ScriptedRules,
+    open_rules,
+    open_rules_in,
+    violation,
+)
 
 
 @pytest.fixture
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RulesShell]:
-    """With a folder of its own and a small envelope in it."""
-    monkeypatch.chdir(tmp_path)
-    Path("e.xml").write_bytes(ENVELOPE)
-    service = ScriptedRules()
-    with serving(service) as address:
-        yield RulesShell(service, address)
+    with open_rules_in(tmp_path, monkeypatch) as shell:
+        yield shell
 
 
 def broken(service: ScriptedRules, *, new: int, before: int = 0) -> None:
@@ -235,8 +239,8 @@ def test_gzip_data_that_are_cut_are_never_committed(rules: RulesShell, cut: int)
 def test_an_answer_without_an_end_is_no_verdict(rules: RulesShell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence does not mean that nothing is wrong."""
     monkeypatch.setattr(rules.service, "ValidateEnvelope", lambda requests, context: iter(()))
-    with serving(rules.service) as address:
-        ended = RulesShell(rules.service, address)("validate", "e.xml")
+    with open_rules(rules.service) as again:
+        ended = again("validate", "e.xml")
     assert ended.exit_code == 1
     assert "ended before its end" in ended.stderr
 

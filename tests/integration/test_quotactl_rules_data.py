@@ -10,7 +10,7 @@ from google.type.date_pb2 import Date
 
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
-from tests.scripted_rules import Refusal, RulesShell, ScriptedRules, serving
+from tests.scripted_rules import Refusal, RulesShell, ScriptedRules, open_rules
 
 ON2 = pb.Rule(
     code="ON2",
@@ -35,8 +35,8 @@ def rules() -> Iterator[RulesShell]:
         pb.ListRulesResponse(rules=[ON2], next_page_token="more"),
         pb.ListRulesResponse(rules=[DELETION]),
     ]
-    with serving(service) as address:
-        yield RulesShell(service, address)
+    with open_rules(service) as shell:
+        yield shell
 
 
 def version(code: str, number: int, *, deleted: bool = False) -> pb.RecordVersion:

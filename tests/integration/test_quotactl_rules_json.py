@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quotafleet.v1 import rules_service_pb2 as pb
-from tests.scripted_rules import ENVELOPE, Refusal, RulesShell, ScriptedRules, serving, violation
+from tests.scripted_rules import Refusal, RulesShell, open_rules_in, violation
 
 DEFINITION: dict[str, Any] = {
     "kind": "quota_definition",
@@ -32,12 +32,8 @@ DEFINITION: dict[str, Any] = {
 
 @pytest.fixture
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RulesShell]:
-    """With a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    Path("e.xml").write_bytes(ENVELOPE)
-    service = ScriptedRules()
-    with serving(service) as address:
-        yield RulesShell(service, address)
+    with open_rules_in(tmp_path, monkeypatch) as shell:
+        yield shell
 
 
 def change(**fields: Any) -> dict[str, Any]:

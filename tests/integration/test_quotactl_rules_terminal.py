@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quotafleet.v1 import rules_service_pb2 as pb
-from tests.scripted_rules import ScriptedRules, serving, violation
+from tests.scripted_rules import ScriptedRules, open_rules, violation
 from tests.shell_kit import QUOTACTL
 
 ESCAPE = "\x1b["
@@ -25,8 +25,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     service = ScriptedRules()
     service.verdicts = [pb.TransactionVerdict(violations=[violation("ON8", 5, 9)])]
     service.summary.violations = 1
-    with serving(service) as found:
-        yield found
+    with open_rules(service) as shell:
+        yield shell.address
 
 
 def ran(folder: Path, address: str, *arguments: str, seen: str, **variables: str) -> tuple[str, str]:
