@@ -108,29 +108,43 @@ async def test_the_passing_of_time_notices_files_that_are_gone(tmp_path: Path) -
         assert not gate.healthy
 
 
-async def test_a_read_while_the_store_is_opened_again_is_refused_not_broken(tmp_path: Path) -> None:
+async def test_a_read_while_the_store_is_opened_again_is_refused_not_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step: the read that began before it is answered or refused, the one after it is refused."""
+    close, opened = sqlite._Connection.close, SqliteStore._opened
+    seen: list[tuple[str, str]] = []
+
     async with open_gate(tmp_path) as gate:
         await grant(gate, "q", 10)
         await gate.acquire(want("q", "a"))
-        seen: set[str] = set()
-        done = asyncio.Event()
 
-        async def read() -> None:
-            while not done.is_set():
-                try:
-                    await gate.entry("q", "a")
-                except StoreUnavailable:
-                    seen.add("refused")
-                # Not 0: readers that spin would keep the interpreter's lock from the thread that opens the store.
-                await asyncio.sleep(0.001)
+        async def read() -> str:
+            try:
+                return (await gate.entry("q", "a")).request_id
+            except StoreUnavailable:
+                return "refused"
 
-        readers = [asyncio.create_task(read()) for _ in range(5)]
-        for _ in range(20):
+        async def closing(connection: sqlite._Connection) -> None:
+            before = asyncio.create_task(read())
+            await close(connection)
+            seen.append((await before, await read()))
+
+        async def opening(store: SqliteStore) -> sqlite._Connection:
+            before = await read()
+            connection = await opened(store)
+            seen.append((before, await read()))
+            return connection
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite._Connection, "close", closing)
+            patched.setattr(SqliteStore, "_opened", opening)
             gate._writer._stale = True
             await gate.touch()
-        done.set()
-        await asyncio.gather(*readers)
-        assert seen == {"refused"}
+        first, *others = seen
+        assert (first[0] in ("a", "refused"), first[1]) == (True, "refused")
+        assert others == [("refused", "refused")] * 3
+        assert await read() == "a"
 
 
 async def test_whatever_breaks_a_commit_makes_the_store_be_read_again(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ BAD: Final[dict[str, tuple[bytes, int, str, str]]] = {
     "cut off in a text": (GOOD[: GOOD.index(b"050001") + 3], 13, "envelope", "the input ends before it does"),
     "cut off in its last tag": (GOOD[:-3], 19, "envelope", "the input ends before it does"),
     "another envelope behind": (GOOD + ROOT, 20, "XML", "something stands behind it"),
+    "half a tag behind": (GOOD + b"<", 20, "XML", "something stands behind it"),
+    "half a comment behind, after lines of Windows": (
+        GOOD.replace(b"\n", b"\r\n") + b"\r\n<!-- ",
+        21,
+        "XML",
+        "something stands behind it",
+    ),
     "tags that do not match": (
         GOOD.replace(b"</oub:record>", b"</oub:rec>"),
         16,
