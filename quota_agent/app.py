@@ -16,6 +16,7 @@ from quota_agent.gate.model import GateSettings
 from quota_agent.local.server import LocalServer, SocketLost
 from quota_agent.local.service import GateServicer
 from quota_agent.store.sqlite import SqliteStore
+from quota_agent.uplink.dialling import GrpcDial
 from quota_agent.uplink.stream import Uplink
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ async def _serve(config: Config, gate: Gate, stop: asyncio.Event, check_seconds:
 
     The uplink outlives the calls: those that wait for more limit may still get it. A task that fails ends all.
     """
-    uplink = Uplink(gate, SystemClock(), targets=config.controllers, token=config.credential.token)
+    uplink = Uplink(gate, SystemClock(), targets=config.controllers, dial=GrpcDial(config.credential.token))
     servicer = GateServicer(gate, lambda: uplink.connected)
     async with (
         LocalServer(

@@ -18,6 +18,7 @@ from quota_agent.gate.model import GateSettings
 from quota_agent.local.server import LocalServer
 from quota_agent.local.service import GateServicer
 from quota_agent.store.sqlite import SqliteStore
+from quota_agent.uplink.dialling import GrpcDial
 from quota_agent.uplink.stream import Uplink
 from quota_server.app import Controller
 from quota_server.app import open_controller as open_app
@@ -86,7 +87,7 @@ class Agent:
             self.gate,
             SystemClock(),
             targets=(self.address,),
-            token=self.credential.token,
+            dial=GrpcDial(self.credential.token),
             random=lambda: 0.1,
         )
 

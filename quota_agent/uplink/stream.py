@@ -18,29 +18,12 @@ from quota_agent.errors import AgentError
 from quota_agent.uplink.actions import Close
 from quota_agent.uplink.backoff import Attempt, Backoff
 from quota_agent.uplink.conversation import Conversation, GatePort
+from quota_agent.uplink.dialling import Dial
 from quotafleet.errors import FieldError, from_rpc_error
-from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 
 log = logging.getLogger(__name__)
 
-#: How long a controller may take to accept a connection.
-CONNECT_SECONDS: Final = 10.0
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-
-OPTIONS: Final = (
-    # Every dial is a connection of its own: gRPC's own waiting between attempts would come on top of ours.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-)
-
 _REJECTED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
-
-
-class CannotConnect(AgentError):
-    """The controller cannot be reached."""
 
 
 class Uplink:
@@ -52,15 +35,13 @@ class Uplink:
         clock: Clock,
         *,
         targets: Sequence[str],
-        token: str,
-        credentials: grpc.ChannelCredentials | None = None,
+        dial: Dial,
         random: Callable[[], float] = chance.random,
     ) -> None:
-        """`targets` are gRPC addresses. Without `credentials` the token travels in the clear: for loopback only."""
+        """`dial` connects to one of `targets`."""
         self._gate = gate
         self._clock = clock
-        self._metadata = (("authorization", f"Bearer {token}"),)
-        self._credentials = credentials
+        self._dial_target = dial
         self._backoff = Backoff(targets, random)
         self._conversation: Conversation | None = None
         self._redialled = False
@@ -129,11 +110,10 @@ class Uplink:
         self._last_trouble = line
 
     async def _converse(self, target: str) -> Close:
-        async with self._open(target) as channel:
-            await _connect(channel)
+        async with self._dial_target(target) as begin:
             # Only now, so that an agent that is offline for months does not write a dial every few seconds.
             hello = await self._gate.hello()
-            call = link_grpc.AgentLinkServiceStub(channel).Connect(metadata=self._metadata)
+            call = begin()
             conversation = Conversation(self._gate, self._clock, call, lambda: self._welcomed(target))
             self._conversation = conversation
             return await conversation.run(hello)
@@ -141,22 +121,3 @@ class Uplink:
     def _welcomed(self, target: str) -> None:
         log.info("linked to the controller controller=%s", target)
         self._last_trouble = ""
-
-    def _open(self, target: str) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(target, options=OPTIONS)
-        return grpc.aio.secure_channel(target, self._credentials, options=OPTIONS)
-
-
-async def _connect(channel: grpc.aio.Channel) -> None:
-    """Wait until the channel is connected; CannotConnect as soon as that fails."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            state = channel.get_state(try_to_connect=True)
-            while state is not grpc.ChannelConnectivity.READY:
-                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                    raise CannotConnect("the connection was refused or lost")
-                await channel.wait_for_state_change(state)
-                state = channel.get_state(try_to_connect=True)
-    except TimeoutError:
-        raise CannotConnect(f"no connection within {CONNECT_SECONDS:g} s") from None

@@ -14,6 +14,7 @@ import pytest
 from quota_agent.clock import SystemClock
 from quota_agent.gate.gate import Gate
 from quota_agent.store.sqlite import SqliteStore
+from quota_agent.uplink.dialling import GrpcDial
 from quota_agent.uplink.stream import Uplink
 from quotafleet.link.messages import FromAgent, FromController, Hello, StaleHello, Update
 from tests.agent_kit import TOKEN, FakeController, allocation, open_gate, serve
@@ -59,7 +60,7 @@ async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
 async def linked(gate: Gate, ports: Sequence[int], **options: Any) -> AsyncIterator[Uplink]:
     """Run an uplink to these controllers."""
     targets = [f"127.0.0.1:{port}" for port in ports]
-    uplink = Uplink(gate, SystemClock(), targets=targets, token=TOKEN, random=lambda: 0.1, **options)
+    uplink = Uplink(gate, SystemClock(), targets=targets, dial=GrpcDial(TOKEN), random=lambda: 0.1, **options)
     task = asyncio.create_task(uplink.run())
     try:
         yield uplink
