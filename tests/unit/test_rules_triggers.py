@@ -130,7 +130,9 @@ LINKED: list[tuple[RecordRef, Asked, Asked]] = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "linked", "more"), LINKED, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("changed", "linked", "more"), LINKED, ids=[str(changed) for changed, _, _ in LINKED]
+)
 def test_a_change_makes_rules_be_asked_of_what_is_linked_to_it_and_of_nothing_else(
     changed: RecordRef, linked: Asked, more: Asked
 ) -> None:
