@@ -141,6 +141,13 @@ class MemoryTransaction:
     async def record(self, answer: RecordedAnswer) -> None:
         self._answers[answer.request_id] = answer
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to store."""
+        book = self.book
+        marks = book.new_fenced_marks or book.new_charged_copies
+        return bool(self._answers or book.changes() or book.notes or book.meta_changed or marks)
+
     def commit(self) -> None:
         """Stores what has changed."""
         tables, book = self._tables, self.book

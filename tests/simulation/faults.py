@@ -1,0 +1,235 @@
+"""What happens to machines, disks, clocks and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.simulation.clocks import MachineClock
+from tests.simulation.network import Stream, Weather
+
+if TYPE_CHECKING:
+    from tests.simulation.machines import AgentMachine
+    from tests.simulation.world import World
+
+Fault = Callable[["World", Random], None]
+
+
+def kill_agent(world: World, chance: Random) -> None:
+    """kill -9, or the power is gone: then the controller does not learn of it."""
+    if machine := _running(world, chance):
+        world.kill_agent(machine, written=chance.random() < 0.5, noticed=chance.random() < 0.6)
+
+
+def start_agents(world: World, chance: Random) -> None:
+    """systemd does its work."""
+    for machine in world.machines:
+        if chance.random() < 0.7:
+            world.start_agent(machine)
+
+
+def kill_controller(world: World, chance: Random) -> None:
+    """kill -9, or the power is gone: then the agents do not learn of it."""
+    world.kill_controller(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
+
+
+def start_controller(world: World, chance: Random) -> None:
+    """It comes back with what its database holds."""
+    world.start_controller()
+
+
+def pause_agent(world: World, chance: Random) -> None:
+    """SIGSTOP."""
+    if machine := _running(world, chance):
+        machine.process.paused = True
+
+
+def pause_controller(world: World, chance: Random) -> None:
+    """SIGSTOP."""
+    world.controller.process.paused = world.controller.process.alive
+
+
+def resume(world: World, chance: Random) -> None:
+    """SIGCONT, to all."""
+    for process in [world.controller.process, *(machine.process for machine in world.machines)]:
+        if process.alive and process.paused:
+            process.resume()
+
+
+def break_stream(world: World, chance: Random) -> None:
+    """Both ends learn of it."""
+    if stream := _stream(world, chance):
+        stream.break_(agent_learns=True, server_learns=True)
+
+
+def half_break_stream(world: World, chance: Random) -> None:
+    """One end learns of it, or none."""
+    if stream := _stream(world, chance):
+        agent_learns = chance.random() < 0.4
+        stream.break_(agent_learns=agent_learns, server_learns=not agent_learns and chance.random() < 0.7)
+
+
+def stall(world: World, chance: Random) -> None:
+    """Nothing gets through one way, or both, for a while."""
+    if stream := _stream(world, chance):
+        for direction in chance.choice(((stream.up,), (stream.down,), (stream.up, stream.down))):
+            direction.stall()
+
+
+def flow(world: World, chance: Random) -> None:
+    """What was stuck arrives."""
+    for stream in world.network.all_streams():
+        if chance.random() < 0.7:
+            stream.up.flow()
+            stream.down.flow()
+
+
+def cut_off(world: World, chance: Random) -> None:
+    """An agent reaches nobody, and nobody reaches it."""
+    machine = chance.choice(world.machines)
+    world.network.cut_off.add(machine.name)
+    for stream in world.network.streams_of(machine.name):
+        stream.break_(agent_learns=chance.random() < 0.5, server_learns=chance.random() < 0.5)
+
+
+def reach(world: World, chance: Random) -> None:
+    """The network is back, for some."""
+    world.network.cut_off = {name for name in sorted(world.network.cut_off) if chance.random() < 0.4}
+
+
+def fill_disk(world: World, chance: Random) -> None:
+    """An agent's disk takes no new entries."""
+    chance.choice(world.machines).disk.full = True
+
+
+def fill_database(world: World, chance: Random) -> None:
+    """The controller's disk takes nothing."""
+    world.database.full = True
+
+
+def empty_disks(world: World, chance: Random) -> None:
+    """There is room again."""
+    world.database.full = False
+    for machine in world.machines:
+        machine.disk.full = False
+
+
+def clock_jump(world: World, chance: Random) -> None:
+    """Somebody sets a clock."""
+    by_ms = chance.choice((-1, 1)) * chance.choice((500, 90_000, 600_000, 90_000_000))
+    _clock(world, chance).jump(by_ms)
+
+
+def clock_drift(world: World, chance: Random) -> None:
+    """A clock runs slow, or fast, or stops."""
+    _clock(world, chance).run_at(chance.choice((0.0, 0.5, 0.99, 1.5, 20.0)))
+
+
+def clock_right(world: World, chance: Random) -> None:
+    """A clock is put right."""
+    _clock(world, chance).put_right()
+
+
+def backup_store(world: World, chance: Random) -> None:
+    """Somebody copies an agent's store away."""
+    world.backup_store(chance.choice(world.machines))
+
+
+def restore_store(world: World, chance: Random) -> None:
+    """An agent's store is put back to an older copy."""
+    machine = chance.choice(world.machines)
+    world.restore_store(machine, chance)
+
+
+def clone(world: World, chance: Random) -> None:
+    """A second machine runs on a copy of the first one's disk."""
+    world.clone(chance.choice(world.machines))
+
+
+def lose_store(world: World, chance: Random) -> None:
+    """A disk is lost, and an empty one put in its place."""
+    world.lose_store(chance.choice(world.machines))
+
+
+def new_credential(world: World, chance: Random) -> None:
+    """An agent gets the credential of its newest epoch, if there is another one than it has."""
+    world.renew_credential(chance.choice(world.machines))
+
+
+def backup_database(world: World, chance: Random) -> None:
+    """The controller's database is backed up."""
+    world.backup_database()
+
+
+def restore_database(world: World, chance: Random) -> None:
+    """It is put back to the backup, and `quota-server recover` is run."""
+    world.restore_database(declared=True)
+
+
+def restore_database_unseen(world: World, chance: Random) -> None:
+    """It is put back, and nobody says so."""
+    world.restore_database(declared=False)
+
+
+def heal(world: World) -> None:
+    """Nothing is broken any more, but what is lost."""
+    chance = Random(0)
+    resume(world, chance)
+    empty_disks(world, chance)
+    world.network.cut_off.clear()
+    for stream in world.network.all_streams():
+        for direction in (stream.up, stream.down):
+            direction.weather = Weather()
+            direction.flow()
+    world.controller.clock.put_right()
+    for machine in world.machines:
+        machine.clock.put_right()
+
+
+def _running(world: World, chance: Random) -> AgentMachine | None:
+    running = [machine for machine in world.machines if machine.process.alive]
+    return chance.choice(running) if running else None
+
+
+def _stream(world: World, chance: Random) -> Stream | None:
+    streams = world.network.all_streams()
+    return chance.choice(streams) if streams else None
+
+
+def _clock(world: World, chance: Random) -> MachineClock:
+    return chance.choice([world.controller.clock, *(machine.clock for machine in world.machines)])
+
+
+FAULTS: dict[str, Fault] = {
+    fault.__name__: fault
+    for fault in (
+        kill_agent,
+        start_agents,
+        kill_controller,
+        start_controller,
+        pause_agent,
+        pause_controller,
+        resume,
+        break_stream,
+        half_break_stream,
+        stall,
+        flow,
+        cut_off,
+        reach,
+        fill_disk,
+        fill_database,
+        empty_disks,
+        clock_jump,
+        clock_drift,
+        clock_right,
+        backup_store,
+        restore_store,
+        clone,
+        lose_store,
+        new_credential,
+        backup_database,
+        restore_database,
+        restore_database_unseen,
+    )
+}

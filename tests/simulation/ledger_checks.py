@@ -1,0 +1,273 @@
+"""What has to hold of the ledger after every transaction: S2, S3, S5, S7, on sums of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quota_server.ledger.book import Book, Record
+from quota_server.ledger.model import (
+    AgentKey,
+    Allocation,
+    AllocationKey,
+    Assignment,
+    Epoch,
+    Override,
+    Quota,
+)
+from quotafleet.link.messages import OverrideState
+from tests.memory_store import Tables
+from tests.simulation.truth import Lineage, StoreTruth, Truth, require, unreported
+
+
+class LedgerChecks:
+    """Follows the ledger transaction by transaction. `find_accepted` tells which store opened the stream of a dial."""
+
+    def __init__(self, truth: Truth, find_accepted: Callable[[AgentKey, int], StoreTruth | None]) -> None:
+        self._truth = truth
+        self._find_accepted = find_accepted
+        self.tables = Tables()
+        #: E by quota, and what is known to be used, as our own sums have them.
+        self._escrowed: dict[str, int] = {}
+        self._known: dict[str, int] = {}
+        #: Overrides ever approved, their amounts and their quotas.
+        self._approved: dict[str, tuple[str, int]] = {}
+        self._approved_units: dict[str, int] = {}
+        self._highest: dict[str, int] = {}
+        self._ever_at_risk: dict[str, int] = {}
+        #: The database was put back and nobody was told: nothing holds until that is noticed.
+        self.put_back_unseen = False
+        #: Quotas of which limits may have been given out by a ledger that had been put back unseen.
+        self.tainted: set[str] = set()
+        self._pending: list[tuple[Record | None, Record]] = []
+
+    def approved_units(self, override_id: str) -> int | None:
+        """See `store_checks.Approvals`."""
+        found = self._approved.get(override_id)
+        return found[1] if found is not None else None
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def will_write(self, book: Book) -> None:
+        """Remember what the transaction changes."""
+        self._pending = [(self._stored(record), record) for record in book.changes()]
+
+    def wrote(self, book: Book) -> None:
+        """Check what it did."""
+        if self.put_back_unseen and book.everything_recovers:
+            self.put_back_unseen = False
+        before = {uid: self._escrowed.get(uid, 0) for uid in book.touched}
+        decided: dict[str, int] = {}
+        facts: dict[str, int] = {}
+        for old, new in self._pending:
+            self._follow(old, new, decided, facts)
+        if self.put_back_unseen:
+            self.tainted |= book.touched
+            return
+        for uid in book.touched:
+            self._check_quota(uid, before[uid], decided.get(uid, 0), facts.get(uid, 0))
+            self.check_bound(uid)
+        for _, record in self._pending:
+            if isinstance(record, Allocation):
+                self._check_cover(record)
+
+    def restored(self, tables: Tables) -> None:
+        """The database was put back to an older state."""
+        self.tables = tables
+        self._escrowed.clear()
+        self._known.clear()
+        for record in (*tables.allocations.values(), *tables.assignments.values()):
+            escrowed, known = _contribution(record)
+            self._escrowed[record.quota_uid] = self._escrowed.get(record.quota_uid, 0) + escrowed
+            self._known[record.quota_uid] = self._known.get(record.quota_uid, 0) + known
+        for lineage in self._truth.lineages.values():
+            lineage.unsure = True
+
+    # --- bounds ------------------------------------------------------------------------------------------------------
+
+    def check_bound(self, uid: str) -> None:
+        """The true total is not above the upper bound, nor above what was ever allowed (S7, S2)."""
+        quota = self.tables.quotas.get(uid)
+        if quota is None or self.put_back_unseen:
+            return
+        total = self._truth.total(uid)
+        bound = quota.upper_bound
+        allowed = (
+            self._highest.get(uid, quota.target)
+            + self._approved_units.get(uid, 0)
+            + self._ever_at_risk.get(uid, 0)
+            + quota.sums.overage
+        )
+        if (bound is None or total <= bound) and total <= allowed:
+            return
+        excuse = sum(self.excuse(lineage, uid) for lineage in self._truth.lineages_in(uid))
+        if bound is not None:
+            what = f"quota {quota.name} ({uid}): {total} were given out"
+            require(total <= bound + excuse, "S7", f"{what}, the bound is {bound}, unheard of at most {excuse}")
+        if uid not in self.tainted:
+            require(total <= allowed + excuse, "S2", f"{quota.name} ({uid}): {total} given out, {allowed} allowed")
+
+    def excuse(self, lineage: Lineage, uid: str) -> int:
+        """What nobody can know of an enrolment's spending."""
+        if lineage.unsure:
+            return max(0, lineage.total(uid) - self._counted_for(lineage, uid))
+        return unreported(lineage, uid, self.is_accounted)
+
+    def is_accounted(self, store: StoreTruth) -> bool:
+        """Whether the ledger has taken a store's last word."""
+        agent = store.disk.state.agent
+        if agent.fenced is None:
+            return False
+        key = AgentKey(agent.agent_uid, agent.epoch)
+        epoch = self.tables.epochs.get(key)
+        is_final = epoch is not None and epoch.final and epoch.store_id == agent.store_id
+        return is_final or (key, agent.store_id) in self.tables.charged_copies
+
+    def covers_limit(self, store: StoreTruth, uid: str, limit: int) -> bool:
+        """Whether the ledger counts with a store enforcing `limit` (S3)."""
+        lineage = self._truth.lineage_of(store.disk)
+        if self.put_back_unseen or lineage.unsure or lineage.accepted is not store:
+            return True
+        if uid in self.tables.quotas and self.tables.meta.recovering:
+            return True
+        allocation = self.tables.allocations.get(AllocationKey(uid, *lineage.key))
+        if allocation is None:
+            return uid not in self.tables.quotas
+        if allocation.final:
+            return True
+        return limit <= allocation.exposure + allocation.charge + allocation.at_risk
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _counted_for(self, lineage: Lineage, uid: str) -> int:
+        allocation = self.tables.allocations.get(AllocationKey(uid, *lineage.key))
+        counted = 0
+        if allocation is not None:
+            counted = allocation.exposure + allocation.charge + allocation.at_risk + allocation.copies
+        spent = (o for o in self.tables.overrides.values() if o.agent == lineage.key and o.quota_uid == uid)
+        return counted + sum(_override_counts(override) for override in spent)
+
+    def _stored(self, record: Record) -> Record | None:
+        tables = self.tables
+        match record:
+            case Quota():
+                return tables.quotas.get(record.uid)
+            case Epoch():
+                return tables.epochs.get(record.key)
+            case Assignment():
+                return tables.assignments.get((record.quota_uid, record.agent_uid))
+            case Allocation():
+                return tables.allocations.get(record.key)
+            case Override():
+                return tables.overrides.get(record.override_id)
+        return None
+
+    def _follow(
+        self, old: Record | None, new: Record, decided: dict[str, int], facts: dict[str, int]
+    ) -> None:
+        match new:
+            case Quota():
+                self._follow_quota(old if isinstance(old, Quota) else None, new)
+            case Epoch():
+                self._follow_epoch(old if isinstance(old, Epoch) else None, new)
+            case Override():
+                approved = new.state in (OverrideState.APPROVED, OverrideState.USED)
+                if approved and new.override_id not in self._approved:
+                    self._approve(new)
+            case Allocation() | Assignment():
+                was = _contribution(old)
+                now = _contribution(new)
+                uid, rise = new.quota_uid, now[0] - was[0]
+                self._escrowed[uid] = self._escrowed.get(uid, 0) + rise
+                self._known[uid] = self._known.get(uid, 0) + now[1] - was[1]
+                if rise > 0:
+                    kind = facts if self._is_fact(old, new) else decided
+                    kind[uid] = kind.get(uid, 0) + rise
+                if isinstance(new, Allocation):
+                    self._check_allocation(old if isinstance(old, Allocation) else None, new)
+
+    def _follow_quota(self, old: Quota | None, new: Quota) -> None:
+        self._highest[new.uid] = max(self._highest.get(new.uid, 0), new.target)
+        if old is not None and new.target < old.target and not self.put_back_unseen:
+            known = self._known.get(new.uid, 0)
+            require(new.target >= known, "S2", f"{new.name}: the target fell to {new.target}, {known} are known")
+
+    def _follow_epoch(self, old: Epoch | None, new: Epoch) -> None:
+        lineage = self._truth.lineages.get(new.key)
+        if lineage is None:
+            return
+        if new.online and (old is None or old.last_dial != new.last_dial):
+            accepted = self._find_accepted(new.key, new.last_dial)
+            if accepted is not None:
+                lineage.accepted = accepted
+                fenced = accepted.disk.state.agent.fenced
+                require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
+            lineage.unsure = False
+        if new.final and (old is None or not old.final):
+            lineage.unsure = False
+
+    def _approve(self, override: Override) -> None:
+        self._approved[override.override_id] = (override.quota_uid, override.amount)
+        units = self._approved_units.get(override.quota_uid, 0)
+        self._approved_units[override.quota_uid] = units + override.amount
+
+    def _is_fact(self, old: Record | None, new: Record) -> bool:
+        if not isinstance(new, Allocation):
+            return False
+        copies = old.copies if isinstance(old, Allocation) else 0
+        return new.final or new.copies > copies or self.tables.meta.recovering or old is None
+
+    def _check_allocation(self, old: Allocation | None, new: Allocation) -> None:
+        what = f"allocation {new.key}"
+        if new.settled and (old is None or not old.settled):
+            uid = new.quota_uid
+            self._ever_at_risk[uid] = self._ever_at_risk.get(uid, 0) + new.at_risk
+        if self.put_back_unseen:
+            return
+        covered = new.settled or new.offered <= new.exposure
+        require(covered, "S3", f"{what}: {new.offered} was offered, its exposure is {new.exposure}")
+        if old is None or self.tables.meta.recovering:
+            return
+        require(new.totals.covers(old.totals), "S5", f"{what}: totals fell, {old.totals} to {new.totals}")
+        require(new.revision >= old.revision, "S3", f"{what}: went back to revision {new.revision}")
+        changed = new.offered > old.offered and new.revision == old.revision
+        require(not changed, "S3", f"{what}: another limit under the same revision {new.revision}")
+
+    def _check_quota(self, uid: str, before: int, decided: int, facts: int) -> None:
+        quota = self.tables.quotas[uid]
+        escrowed = self._escrowed.get(uid, 0)
+        require(quota.escrowed == escrowed, "S2", f"{quota.name}: E is {escrowed}, its sums say {quota.escrowed}")
+        if decided > 0 and escrowed - facts > quota.target:
+            what = f"{quota.name}: decisions raised E by {decided} ({before} to {escrowed})"
+            require(False, "S2", f"{what}, the target is {quota.target}")
+
+    def _check_cover(self, allocation: Allocation) -> None:
+        lineage = self._truth.lineages.get(allocation.key.agent)
+        store = lineage.accepted if lineage is not None else None
+        quota = store.disk.state.quotas.get(allocation.quota_uid) if store is not None else None
+        if store is not None and quota is not None:
+            self.check_limit(store, quota.uid, quota.limit)
+
+    def check_limit(self, store: StoreTruth, uid: str, limit: int) -> None:
+        """No store enforces more than the ledger counts with (S3)."""
+        what = f"store {store.disk.number} enforces a limit of {limit} in {uid}, more than the ledger counts with"
+        require(self.covers_limit(store, uid, limit), "S3", what)
+
+
+def _contribution(record: Record | None) -> tuple[int, int]:
+    """What a record adds to E, and to what is known to be used."""
+    match record:
+        case Allocation(settled=True):
+            charge = record.charge + record.copies
+            return charge, charge
+        case Allocation():
+            used = record.totals.count + record.held
+            return record.exposure + record.copies, used + record.copies
+        case Assignment():
+            return record.initial_count, record.initial_count
+    return 0, 0
+
+
+def _override_counts(override: Override) -> int:
+    if override.state is OverrideState.USED:
+        return override.spent
+    return override.amount if override.state is OverrideState.APPROVED else 0

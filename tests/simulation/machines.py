@@ -1,0 +1,209 @@
+"""The machines: an agent's and the controller's, each with a clock, a disk and a program that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from quota_agent.errors import AgentError
+from quota_agent.gate.gate import Gate
+from quota_agent.gate.model import GateSettings
+from quota_agent.uplink.stream import Uplink
+from quota_server.errors import StoreUnavailable
+from quota_server.fleet.fleet import Fleet
+from quota_server.keys import MasterKey
+from quota_server.ledger.administration import Administration
+from quota_server.ledger.enrolment import Enrolments
+from quota_server.ledger.link_batch import LinkBatches
+from quota_server.ledger.marks import Marks
+from quota_server.ledger.model import AgentKey
+from quota_server.ledger.recovery import Recovery
+from quota_server.overrides.decisions import Overrides
+from quota_server.services.agent_link_service import AgentLinkService
+from tests.simulation.clocks import MachineClock
+from tests.simulation.database import Database, SimLedgerStore
+from tests.simulation.disk import Disk, SimGateStore
+from tests.simulation.loop import Process, SimLoop
+from tests.simulation.network import Network, ServerContext
+
+_log = logging.getLogger(__name__)
+
+KEYS = MasterKey(b"k" * 32)
+#: As in `quota_server.app`.
+KEEP_HEARTBEATS = 12
+HEALTH_SECONDS = 1.0
+CONTROLLER = "controller"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What an agent's credential file holds."""
+
+    agent: str
+    key: AgentKey
+
+    @property
+    def token(self) -> str:
+        """The token of this enrolment."""
+        return KEYS.token(self.key)
+
+
+class ControllerMachine:
+    """Where quota-server runs."""
+
+    def __init__(self, loop: SimLoop, seed: str, database: Database, heartbeat_ms: int) -> None:
+        self.clock = MachineClock(loop)
+        self.database = database
+        self.heartbeat_ms = heartbeat_ms
+        self.lives = 0
+        self.process = Process(loop, CONTROLLER)
+        self.process.alive = False
+        self.unclear_rate = 0.0
+        self._loop = loop
+        self._chance = Random(f"{seed}/controller")
+        self._ids = itertools.count(1)
+        self.store: SimLedgerStore
+        self.fleet: Fleet
+        self.administration: Administration
+        self.enrolments: Enrolments
+        self.overrides: Overrides
+        self.recovery: Recovery
+        self.links: AgentLinkService
+        self.serving = False
+
+    @property
+    def up(self) -> bool:
+        """Whether it takes streams and calls."""
+        return self.process.alive and self.serving
+
+    def start(self) -> None:
+        """Begin another life, as `quota_server.app` puts it together."""
+        assert not self.process.alive
+        self.lives += 1
+        self.process = Process(self._loop, CONTROLLER)
+        self.store = store = SimLedgerStore(self.database, self._loop, self._chance)
+        store.unclear_rate = self.unclear_rate
+        self.administration = Administration(store, self._new_id)
+        self.overrides = Overrides(store, self._new_id, keep_ms=KEEP_HEARTBEATS * self.heartbeat_ms)
+        self.enrolments = Enrolments(store, self._new_id)
+        self.recovery = Recovery(store)
+        batches = LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms)
+        self.fleet = Fleet(
+            batches, self.administration, self.overrides, store, self.clock, self.heartbeat_ms
+        )
+        self.links = AgentLinkService(self.fleet, KEYS, self.clock, self.heartbeat_ms)
+        self.process.spawn(self._run(), "controller")
+
+    def kill(self, *, written: bool) -> None:
+        """End it at once; `written`: what it was writing is there."""
+        self.process.kill()
+        self.serving = False
+        self.database.power_loss(written=written)
+
+    def connect(self, requests: AsyncIterator[Any], context: ServerContext) -> Coroutine[Any, Any, None]:
+        """Serve one stream."""
+        return self.links.Connect(requests, context)  # type: ignore[arg-type]
+
+    async def _run(self) -> None:
+        await self.store.put_back_online_flags()
+        self.serving = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.fleet.run(), name="fleet")
+            group.create_task(self._watch_health(), name="health")
+
+    async def _watch_health(self) -> None:
+        """As `quota_server.app` does."""
+        while True:
+            if not self.fleet.store_ok:
+                with suppress(StoreUnavailable):
+                    await self.store.probe()
+                    self.fleet.store_recovered()
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    def _new_id(self) -> str:
+        return f"id-{next(self._ids):05}"
+
+
+class AgentMachine:
+    """Where quota-agent runs. `name` is the machine's: a clone has another one, and the same credential."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        seed: str,
+        name: str,
+        network: Network,
+        controllers: Callable[[], list[ControllerMachine]],
+        archive: Callable[[AgentMachine, Disk], Disk],
+    ) -> None:
+        self.name = name
+        self.clock = MachineClock(loop)
+        self.process = Process(loop, name)
+        self.process.alive = False
+        self.lives = 0
+        self.unclear_rate = 0.0
+        self.settings = GateSettings()
+        #: Open for callers; None while it does not run.
+        self.gate: Gate | None = None
+        self.credential: Credential
+        self.disk: Disk
+        self._loop = loop
+        self._seed = seed
+        self._network = network
+        self._controllers = controllers
+        self._archive = archive
+        self._chance = Random(f"{seed}/{name}")
+
+    @property
+    def up(self) -> bool:
+        """Whether callers can reach its gate."""
+        return self.process.alive and self.gate is not None
+
+    def start(self) -> None:
+        """Begin another life, as `quota_agent.app` puts it together."""
+        assert not self.process.alive
+        self.lives += 1
+        self.process = Process(self._loop, self.name)
+        store = SimGateStore(self.disk, self._loop, self._chance, self._put_aside)
+        store.unclear_rate = self.unclear_rate
+        self.process.spawn(self._run(store), self.name)
+
+    def kill(self, *, written: bool) -> None:
+        """End it at once; `written`: what it was writing is there."""
+        self.process.kill()
+        self.gate = None
+        self.disk.power_loss(written=written)
+
+    async def _run(self, store: SimGateStore) -> None:
+        chance = Random(f"{self._seed}/{self.name}/{self.lives}")
+        gate = Gate(store, self.clock, self.settings, lambda: f"{chance.getrandbits(64):016x}")
+        who = self.credential
+        process = self.process
+        try:
+            async with gate:
+                await gate.bind(who.agent, *who.key)
+                self.gate = gate
+                dial = self._network.dial(self.name, who.token, self._find)
+                uplink = Uplink(gate, self.clock, targets=[CONTROLLER], dial=dial, random=chance.random)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(uplink.run(), name=f"uplink of {self.name}")
+                    group.create_task(gate.watch_writer(), name=f"gate of {self.name}")
+        except AgentError:
+            _log.debug("an agent stopped", exc_info=True)  # systemd starts it again
+        finally:
+            if process.alive:
+                self.gate = None
+                process.alive = False
+
+    def _find(self, target: str) -> ControllerMachine | None:
+        return next((each for each in self._controllers() if each.up and target == CONTROLLER), None)
+
+    def _put_aside(self, disk: Disk) -> Disk:
+        self.disk = self._archive(self, disk)
+        return self.disk

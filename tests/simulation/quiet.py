@@ -1,0 +1,234 @@
+"""Quiet points: everything is healed, nobody asks for anything; then ledger and agents have to agree (L1 to L3, S6, S7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from quota_agent.errors import Refusal
+from quota_agent.gate.model import AcquireRequest
+from quota_agent.gate.quota import Quota as AgentQuota
+from quota_server.ledger.escrow import allocation_sums, assignment_sums, override_sums
+from quota_server.ledger.model import AgentKey, Allocation, AllocationKey, Epoch, Quota, QuotaState, Sums
+from quota_server.ledger.policies import Policy
+from quotafleet.link.messages import OverrideState
+from tests.simulation import faults
+from tests.simulation.machines import AgentMachine, Credential
+from tests.simulation.truth import NOTHING, require
+from tests.simulation.world import World
+
+#: Everybody is back after this at the latest: the longest pause before a dial, the first answer, and some.
+CONNECT_MS = 120_000
+#: From then on everything has to have settled within so many heartbeats: what was raised from the reserve is kept for
+#: twelve, the limits that shrink are acknowledged within one, those that grow on it within the next.
+SETTLE_BEATS = 20
+#: An agent that keeps asking is served within so many heartbeats.
+SERVE_BEATS = 20
+
+
+def become_quiet(world: World, most_events: int) -> bool:
+    """Heal everything and wait until all agree; False if the events ran out first. Raises Violation."""
+    faults.heal(world)
+    _mend(world)
+    beat_ms = world.plan.heartbeat_ms
+    began = world.loop.time()
+    connected: float | None = None
+    while True:
+        world.run_for(beat_ms, most_events)
+        if world.loop.events >= most_events:
+            return False
+        _mend(world)
+        away = next(_not_connected(world), None)
+        open_ends = away or next(_disagreements(world), None)
+        if open_ends is None:
+            break
+        if away is None and connected is None:
+            connected = world.loop.time()
+        late = connected is None and world.loop.time() > began + CONNECT_MS / 1000 + 4 * beat_ms / 1000
+        require(not late, "L1", f"not connected long after everything was healed: {open_ends}")
+        unsettled = connected is not None and world.loop.time() > connected + SETTLE_BEATS * beat_ms / 1000
+        require(not unsettled, "L1", f"not settled long after all were connected: {open_ends}")
+    _check_sums(world)
+    _check_counts(world)
+    return True
+
+
+def _mend(world: World) -> None:
+    """What operators do when something does not come back by itself."""
+    if world.ledger.put_back_unseen and world.controller.process.alive:
+        world.kill_controller(written=True, noticed=True)
+        world.declare_restored()
+    world.start_controller()
+    chance = Random(0)
+    for machine in world.machines:
+        agent = machine.disk.state.agent
+        if not machine.process.alive and agent.agent_uid and agent.epoch != machine.credential.key.epoch:
+            machine.credential = Credential(machine.credential.agent, _own_key(machine))
+        world.start_agent(machine)
+    world.install(chance)
+    if world.controller.up:
+        world.operators.finish_recovery(lambda epoch: not _may_be_heard(world, epoch))
+
+
+def _own_key(machine: AgentMachine) -> AgentKey:
+    agent = machine.disk.state.agent
+    return AgentKey(agent.agent_uid, agent.epoch)
+
+
+def _may_be_heard(world: World, epoch: Epoch) -> bool:
+    return bool(world.machines_of(epoch.key))
+
+
+def _is_done(machine: AgentMachine) -> bool:
+    return machine.disk.state.agent.fence_confirmed
+
+
+def _not_connected(world: World) -> Iterator[str]:
+    if not world.controller.up:
+        yield "the controller"
+    epochs = world.database.tables.epochs
+    for machine in world.machines:
+        key = machine.credential.key
+        if _is_done(machine) or key not in epochs:
+            continue
+        store = world.truth.stores[machine.disk.number]
+        lineage = world.truth.lineages.get(key)
+        accepted = lineage is not None and lineage.accepted is store
+        if not (machine.up and accepted and epochs[key].online):
+            yield f"{machine.name}, agent {machine.credential.agent}, store {machine.disk.number}"
+
+
+def _disagreements(world: World) -> Iterator[str]:
+    tables = world.database.tables
+    if tables.meta.recovering:
+        yield "the ledger is recovering"
+    for machine in world.machines:
+        key = machine.credential.key
+        if _is_done(machine) or key not in tables.epochs:
+            continue
+        state = machine.disk.state
+        for allocation in tables.allocations.values():
+            if allocation.key.agent == key and not allocation.settled:
+                yield from _differences(machine, allocation, state.quotas.get(allocation.quota_uid))
+                yield from _unreached(tables.quotas[allocation.quota_uid], allocation)
+        for override in tables.overrides.values():
+            if override.agent == key and override.state is OverrideState.APPROVED and not override.settled:
+                known = state.overrides.get(override.override_id)
+                if known is None or known.state is not OverrideState.APPROVED:
+                    yield f"{machine.name}: {override.override_id} is APPROVED, the store has {known}"
+
+
+def _differences(machine: AgentMachine, allocation: Allocation, quota: AgentQuota | None) -> Iterator[str]:
+    where = f"{machine.name}, quota {allocation.quota_uid}"
+    if quota is None:
+        yield f"{where}: not on the store"
+        return
+    ledger = (allocation.revision, allocation.exposure, allocation.totals, allocation.held)
+    store = (quota.revision, quota.limit, quota.totals, quota.held)
+    if ledger != store:
+        yield f"{where}: the ledger has {ledger}, the store {store}"
+
+
+def _unreached(quota: Quota, allocation: Allocation) -> Iterator[str]:
+    """A wanted limit that is not reached although there is room for it (L1)."""
+    if allocation.short and quota.escrowed < quota.target:
+        free = quota.target - quota.escrowed
+        yield f"{allocation.key}: {allocation.offered} of {allocation.wanted} wanted, {free} units are free"
+
+
+def _check_sums(world: World) -> None:
+    """The running sums are those of the rows (S2, S7)."""
+    tables = world.database.tables
+    sums: dict[str, Sums] = {}
+    rows = [(a.quota_uid, allocation_sums(a)) for a in tables.allocations.values()]
+    rows += [(a.quota_uid, assignment_sums(a)) for a in tables.assignments.values()]
+    rows += [(o.quota_uid, override_sums(o)) for o in tables.overrides.values()]
+    for uid, added in rows:
+        sums[uid] = sums.get(uid, Sums()).moved(Sums(), added)
+    for uid, quota in tables.quotas.items():
+        found = sums.get(uid, Sums())
+        require(quota.sums == found, "S7", f"{quota.name}: the sums are {quota.sums}, the rows say {found}")
+
+
+def _check_counts(world: World) -> None:
+    """Once everybody has reported, the count is the truth, less what nobody can know (S7)."""
+    tables = world.database.tables
+    for uid, quota in tables.quotas.items():
+        lineages = world.truth.lineages_in(uid)
+        counted = quota.sums.count + quota.sums.held + quota.sums.charge + quota.sums.overridden
+        unheard = sum(world.ledger.excuse(lineage, uid) for lineage in lineages)
+        total = world.truth.total(uid)
+        what = f"{quota.name} ({uid}): {total} given out, the ledger counts {counted}"
+        require(total <= counted + unheard + quota.sums.at_risk, "S7", f"{what}, unheard of at most {unheard}")
+        for lineage in lineages:
+            store = lineage.accepted
+            allocation = tables.allocations.get(AllocationKey(uid, *lineage.key))
+            if store is None or allocation is None or allocation.settled or lineage.unsure:
+                continue
+            if store.alive and store.disk.state.agent.fenced is None:
+                spent = store.spent.get(uid, NOTHING)
+                said = (allocation.totals.count, allocation.held, allocation.totals.overridden)
+                require(said == tuple(spent), "S5", f"{allocation.key}: {said} reported, {tuple(spent)} spent")
+
+
+def check_demand(world: World, chance: Random, most_events: int) -> None:
+    """An agent that keeps asking gets what the reachable fleet does not use (L2)."""
+    asking = _who_can_be_served(world)
+    if not asking:
+        return
+    machine, quota, amount = chance.choice(asking)
+    gate = machine.gate
+    assert gate is not None
+    beat_ms = world.plan.heartbeat_ms
+    answers: list[object] = []
+
+    async def ask() -> None:
+        for number in range(SERVE_BEATS):
+            request_id = f"probe-{world.loop.events}-{number}"
+            try:
+                wait_ms = min(2 * beat_ms, 10_000)
+                answers.append(await gate.acquire(AcquireRequest(quota.name, request_id, amount, max_wait_ms=wait_ms)))
+                return
+            except Refusal as refusal:
+                if refusal.reason != "QUOTA_REACHED":
+                    answers.append(refusal)
+                    return
+
+    task = machine.process.spawn(ask(), "probe")
+    while not task.done() and world.loop.events < most_events:
+        world.step()
+    served = bool(answers) or not task.done()
+    what = f"{machine.name} asked for {amount} of {quota.name} for {2 * SERVE_BEATS} heartbeats, and there was room"
+    require(served, "L2", what)
+
+
+def _who_can_be_served(world: World) -> list[tuple[AgentMachine, Quota, int]]:
+    tables = world.database.tables
+    now_ms = world.controller.clock.wall_ms()
+    found = []
+    for quota in tables.quotas.values():
+        if quota.policy is not Policy.MAX_MIN or quota.state is not QuotaState.OPEN or quota.overcommitted:
+            continue
+        parts = {a.key.agent: a for a in tables.allocations.values() if a.quota_uid == quota.uid and not a.settled}
+        online = {m.credential.key: m for m in world.machines if m.up and m.credential.key in parts}
+        for key, machine in online.items():
+            part = tables.assignments[quota.uid, key.agent_uid]
+            agent = tables.agents[key.agent_uid]
+            state = machine.disk.state
+            if not (part.assigned and part.max is None and agent.active and agent.key == key):
+                continue
+            if state.agent.fenced is not None or state.newest(quota.name) is None:
+                continue
+            if state.newest(quota.name).uid != quota.uid or not tables.epochs[key].online:
+                continue
+            idle = max(0, quota.target - quota.reserve - quota.escrowed)
+            for other, allocation in parts.items():
+                if other == key or other not in online or allocation.kept_until_ms > now_ms:
+                    continue
+                keeps = tables.assignments[quota.uid, other.agent_uid].min
+                idle += max(0, allocation.exposure - max(allocation.used, keeps))
+            mine = parts[key]
+            if idle > 0 and mine.kept_until_ms <= now_ms:
+                found.append((machine, quota, mine.exposure - mine.used + 1))
+    return found
+

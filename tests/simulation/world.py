@@ -1,0 +1,400 @@
+"""The simulated world: every machine, what happens to them, and the checks that follow everything that is written."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from random import Random
+
+from quota_agent.gate.draft import Changes
+from quota_agent.gate.records import State
+from quota_server.ledger.book import Book
+from quota_server.ledger.model import AgentKey, Assume
+from quota_server.ledger.recovery import Recovery
+from tests.memory_store import MemoryLedgerStore, Tables
+from tests.simulation import faults
+from tests.simulation.clients import Clients
+from tests.simulation.database import Database
+from tests.simulation.disk import Disk, Moves
+from tests.simulation.ledger_checks import LedgerChecks
+from tests.simulation.loop import SimLoop, owner
+from tests.simulation.machines import AgentMachine, ControllerMachine, Credential
+from tests.simulation.network import Network
+from tests.simulation.operators import Operators
+from tests.simulation.plan import Action, Plan
+from tests.simulation.store_checks import check_overrides, check_store
+from tests.simulation.truth import StoreTruth, Truth, Violation
+
+#: No more machines than this at a time, clones included.
+MAX_MACHINES = 9
+#: Lines of the trace that are kept.
+TRACE_LINES = 400
+
+
+class World:
+    """Everything, on one loop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.loop = SimLoop()
+        self.truth = Truth()
+        self.network = Network(self.loop, plan.seed)
+        self.network.draw_weather = plan.draw_weather
+        self.network.heard_hello = self._heard_hello
+        self.database = Database(self)
+        self.controller = ControllerMachine(self.loop, plan.seed, self.database, plan.heartbeat_ms)
+        self.controller.unclear_rate = plan.unclear_rate
+        self.ledger = LedgerChecks(self.truth, self._find_accepted)
+        self.ledger.tables = self.database.tables
+        self.clients = Clients()
+        self.operators = Operators(self.controller)
+        self.machines: list[AgentMachine] = []
+        #: How often each kind of action had an effect.
+        self.done: dict[str, int] = {}
+        self.digest = 0
+        self.trace: deque[tuple[float, str, object]] = deque(maxlen=TRACE_LINES)
+        self._backups: dict[AgentMachine, Disk] = {}
+        self._database_backup: Tables | None = None
+        #: Stores by what their hello named: agent, dial, and the controller's life that heard it.
+        self._hellos: dict[tuple[AgentKey, int, int], StoreTruth] = {}
+        self._disks = 0
+        self._names = 0
+
+    # --- what is written ---------------------------------------------------------------------------------------------
+
+    def store_wrote(self, disk: Disk, before: State, changes: Changes, moves: Moves) -> None:
+        """See `disk.Watcher`."""
+        store = self.truth.follow(disk, moves)
+        check_store(disk, store, before, changes, moves)
+        check_overrides(disk, store, moves, self.ledger)
+        for quota in changes.quotas:
+            known = before.quotas.get(quota.uid)
+            if known is None or quota.limit > known.limit:
+                self.ledger.check_limit(store, quota.uid, quota.limit)
+        for uid in {after.quota_uid for _, after in moves}:
+            self.ledger.check_bound(uid)
+        if moves:
+            self.trace.append((self.loop.time(), f"store {disk.number}", moves))
+
+    def ledger_will_write(self, book: Book) -> None:
+        """See `database.LedgerWatcher`."""
+        self.ledger.will_write(book)
+
+    def ledger_wrote(self, book: Book) -> None:
+        """See `database.LedgerWatcher`."""
+        self.ledger.wrote(book)
+        self.trace.append((self.loop.time(), "ledger", book.notes or book.touched))
+
+    def _heard_hello(self, machine: str, key: AgentKey, dial: int) -> None:
+        store = next(self.truth.stores[m.disk.number] for m in self.machines if m.name == machine)
+        self._hellos.setdefault((key, dial, self.controller.lives), store)
+
+    def _find_accepted(self, key: AgentKey, dial: int) -> StoreTruth | None:
+        return self._hellos.get((key, dial, self.controller.lives))
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """One event and all that follows from it at once; whether there was one. Raises Violation."""
+        handle = self.loop.step()
+        if handle is None:
+            return False
+        what = f"{self.loop.time():.6f} {handle.label} {owner(handle)}"
+        self.digest = zlib.crc32(what.encode(), self.digest)
+        violation = self.clients.violation or self.operators.violation
+        if violation is not None:
+            raise violation
+        if self.loop.failures:
+            raise Violation("CRASH", f"a task failed: {self.loop.failures[0]}")
+        return True
+
+    def run_for(self, ms: int, most_events: int) -> None:
+        """Let time pass, or so many events happen."""
+        until = self.loop.time() + ms / 1000
+        self.loop.at(until, "round", _nothing)
+        while self.loop.time() < until and self.loop.events < most_events:
+            self.step()
+
+    def schedule(self, actions: list[Action]) -> None:
+        """Have these happen from now on."""
+        began = self.loop.time()
+        for action in actions:
+            self.loop.at(began + action.at_ms / 1000, action.kind, self._act, action)
+
+    def finish(self) -> int:
+        """Switch everything off; the digest of all that happened and all that is durable."""
+        for machine in self.machines:
+            if machine.process.alive:
+                machine.kill(written=False)
+        if self.controller.process.alive:
+            self.controller.kill(written=False)
+        for store in self.truth.stores.values():
+            kept = repr(sorted(store.disk.state.quotas.items()))
+            self.digest = zlib.crc32(kept.encode(), self.digest)
+        return zlib.crc32(repr(sorted(self.database.tables.allocations.items())).encode(), self.digest)
+
+    # --- actions -----------------------------------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        chance = Random(action.chance)
+        self.trace.append((self.loop.time(), "action", action))
+        self.done[action.kind] = self.done.get(action.kind, 0) + 1
+        fault = faults.FAULTS.get(action.kind)
+        if fault is not None:
+            if self.machines:
+                fault(self, chance)
+            return
+        getattr(self, f"_{action.kind}")(chance)
+
+    def begin(self) -> None:
+        """The controller, the first quotas and agents, all of it assigned."""
+        chance = Random(f"{self.plan.seed} begin")
+        self.start_controller()
+        self.loop.step()
+        for name in self.quota_names():
+            self.operators.create_quota(name, chance)
+        for _ in range(self.plan.agents):
+            self._create_agent(chance)
+        self.run_for(1_000, 10_000)
+        for name in self.quota_names():
+            for agent in self._agents():
+                self.operators.assign(name, agent, chance)
+        self.run_for(1_000, 20_000)
+        self.install(chance)
+
+    def quota_names(self) -> list[str]:
+        """The names in use, closed and created again or not."""
+        return [f"q{number}" for number in range(self.plan.quotas)]
+
+    def _agents(self) -> list[str]:
+        return [agent.name for agent in self.database.tables.agents.values() if not agent.retired]
+
+    def _up(self, chance: Random) -> AgentMachine | None:
+        running = [machine for machine in self.machines if machine.up and not machine.process.paused]
+        return chance.choice(running) if running else None
+
+    def _acquire(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.acquire(machine, self.quota_names(), chance)
+
+    def _batch(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.batch(machine, self.quota_names(), chance)
+
+    def _repeat(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.repeat(machine, chance)
+
+    def _end(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.end(machine, chance)
+
+    def _ask_override(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.ask_override(machine, self.quota_names(), chance)
+
+    def _reset_clock(self, chance: Random) -> None:
+        if machine := self._up(chance):
+            self.clients.reset_clock(machine)
+
+    def _set_target(self, chance: Random) -> None:
+        self.operators.set_target(chance.choice(self.quota_names()), chance)
+
+    def _update_quota(self, chance: Random) -> None:
+        self.operators.update_quota(chance.choice(self.quota_names()), chance)
+
+    def _rebalance(self, chance: Random) -> None:
+        self.operators.rebalance(chance.choice(self.quota_names()))
+
+    def _close_quota(self, chance: Random) -> None:
+        self.operators.close_quota(chance.choice(self.quota_names()))
+
+    def _create_quota(self, chance: Random) -> None:
+        name = chance.choice(self.quota_names())
+        self.operators.create_quota(name, chance)
+        for agent in self._agents():
+            self.operators.assign(name, agent, chance)
+
+    def _set_agent_target(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.set_agent_target(chance.choice(self.quota_names()), chance.choice(agents), chance)
+
+    def _assign(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.assign(chance.choice(self.quota_names()), chance.choice(agents), chance)
+
+    def _unassign(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.unassign(chance.choice(self.quota_names()), chance.choice(agents))
+
+    def _switch_agent(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.switch_agent(chance.choice(agents), active=chance.random() < 0.6)
+
+    def _create_agent(self, chance: Random) -> None:
+        if len(self._agents()) < MAX_MACHINES - 2:
+            self._names += 1
+            self.operators.create_agent(f"a{self._names}")
+
+    def _retire(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.retire(chance.choice(agents), chance.choice(list(Assume)))
+
+    def _settle(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.settle(chance.choice(agents), 0, chance.choice(list(Assume)))
+
+    def _request_override(self, chance: Random) -> None:
+        if agents := self._agents():
+            self.operators.request_override(chance.choice(self.quota_names()), chance.choice(agents), chance)
+
+    def _decide_override(self, chance: Random) -> None:
+        self.operators.decide_override(chance)
+
+    def _ask_again(self, chance: Random) -> None:
+        self.operators.ask_again(chance)
+
+    def _finish_recovery(self, chance: Random) -> None:
+        self.operators.finish_recovery(lambda epoch: not self.machines_of(epoch.key) and chance.random() < 0.5)
+
+    def _install(self, chance: Random) -> None:
+        self.install(chance)
+
+    def install(self, _: Random) -> None:
+        """Give every enrolled agent that has no machine one, with the credential of its newest epoch."""
+        for agent in list(self.database.tables.agents.values()):
+            uids = {machine.credential.key.agent_uid for machine in self.machines}
+            if not agent.retired and agent.uid not in uids and len(self.machines) < MAX_MACHINES:
+                machine = self._new_machine()
+                machine.credential, machine.disk = Credential(agent.name, agent.key), self._new_disk()
+                self.start_agent(machine)
+
+    # --- what faults use ---------------------------------------------------------------------------------------------
+
+    def machines_of(self, key: AgentKey) -> list[AgentMachine]:
+        """Machines with the credential of this enrolment that can still say something."""
+        mine = (machine for machine in self.machines if machine.credential.key == key)
+        return [machine for machine in mine if not machine.disk.state.agent.fence_confirmed]
+
+    def start_controller(self) -> None:
+        """Begin its next life, unless it runs."""
+        if not self.controller.process.alive:
+            self.controller.start()
+
+    def kill_controller(self, *, written: bool, noticed: bool) -> None:
+        """End it, if it runs."""
+        if self.controller.process.alive:
+            self.controller.kill(written=written)
+            for stream in self.network.all_streams():
+                stream.server_has_it = False
+                stream.break_(agent_learns=noticed, server_learns=False)
+
+    def start_agent(self, machine: AgentMachine) -> None:
+        """Begin its next life, unless it runs."""
+        if not machine.process.alive:
+            machine.unclear_rate = self.plan.unclear_rate
+            machine.start()
+
+    def kill_agent(self, machine: AgentMachine, *, written: bool, noticed: bool) -> None:
+        """End it, if it runs."""
+        if machine.process.alive:
+            machine.kill(written=written)
+        for stream in self.network.streams_of(machine.name):
+            stream.agent_has_it = False
+            stream.break_(agent_learns=False, server_learns=noticed)
+
+    def backup_store(self, machine: AgentMachine) -> None:
+        """Keep a copy of its disk."""
+        self._backups[machine] = machine.disk.fork(0)
+
+    def restore_store(self, machine: AgentMachine, chance: Random) -> None:
+        """Put its disk back to the copy."""
+        backup = self._backups.get(machine)
+        if backup is None or backup.state.agent.epoch != machine.disk.state.agent.epoch:
+            return
+        self.kill_agent(machine, written=chance.random() < 0.5, noticed=True)
+        self._put_in(machine, backup)
+
+    def clone(self, machine: AgentMachine) -> None:
+        """Begin a second machine on a copy of its disk."""
+        if len(self.machines) < MAX_MACHINES and machine.disk.state.agent.agent_uid:
+            twin = self._new_machine()
+            twin.credential = machine.credential
+            self._put_in(twin, machine.disk.fork(0))
+            self.start_agent(twin)
+
+    def lose_store(self, machine: AgentMachine) -> None:
+        """Begin anew with an empty disk."""
+        self.kill_agent(machine, written=False, noticed=True)
+        machine.disk = self._new_disk()
+
+    def renew_credential(self, machine: AgentMachine) -> None:
+        """Give it its agent's newest credential, and start it again."""
+        agent = self.database.tables.agents.get(machine.credential.key.agent_uid)
+        if agent is not None and agent.key > machine.credential.key:
+            self.kill_agent(machine, written=False, noticed=True)
+            machine.credential = Credential(agent.name, agent.key)
+            self.start_agent(machine)
+
+    def backup_database(self) -> None:
+        """Keep a copy of the controller's database."""
+        self._database_backup = self.database.backup()
+
+    def restore_database(self, *, declared: bool) -> None:
+        """Put it back to the copy, say so or not, and start the controller."""
+        if self._database_backup is None:
+            return
+        self.kill_controller(written=False, noticed=True)
+        self.database.tables = self._database_backup
+        self._database_backup = self.database.backup()
+        self.ledger.restored(self.database.tables)
+        self.ledger.put_back_unseen = True
+        if declared:
+            self.declare_restored()
+        self.start_controller()
+
+    def declare_restored(self) -> None:
+        """`quota-server recover`, while the controller is down."""
+        store = MemoryLedgerStore()
+        store.tables = self.database.tables
+        work = Recovery(store).begin(self.controller.clock.wall_ms())
+        try:
+            work.send(None)
+        except StopIteration:
+            self.ledger.restored(self.database.tables)
+            self.ledger.put_back_unseen = False
+            return
+        raise AssertionError("nothing in it waits")
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _new_machine(self) -> AgentMachine:
+        self._names += 1
+        machine = AgentMachine(
+            self.loop, self.plan.seed, f"m{self._names}", self.network, self._controllers, self._archive
+        )
+        self.machines.append(machine)
+        return machine
+
+    def _controllers(self) -> list[ControllerMachine]:
+        return [self.controller]
+
+    def _archive(self, machine: AgentMachine, disk: Disk) -> Disk:
+        return self._new_disk()
+
+    def _new_disk(self) -> Disk:
+        self._disks += 1
+        disk = Disk(self._disks, self)
+        self.truth.begin(disk)
+        return disk
+
+    def _put_in(self, machine: AgentMachine, copy: Disk) -> None:
+        self._disks += 1
+        copy.number = self._disks
+        machine.disk = copy.fork(self._disks)
+        machine.disk.parent = copy.parent
+        self.truth.begin(machine.disk)
+
+
+def _nothing() -> None:
+    """Time has passed."""
