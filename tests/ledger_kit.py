@@ -10,6 +10,7 @@ from quota_server.storage.database import open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
 from quota_server.storage.views import SqlLedgerViews
 from tests.memory_store import MemoryLedgerStore
+from tests.migrated import put_database
 
 ANNE, BILL, CLEO = AgentKey("a-anne", 2), AgentKey("a-bill", 1), AgentKey("a-cleo", 1)
 
@@ -22,12 +23,20 @@ async def open_store(folder: Path) -> AsyncIterator[tuple[LedgerStore, LedgerVie
 
 
 @asynccontextmanager
+async def open_migrated_store(folder: Path) -> AsyncIterator[tuple[LedgerStore, LedgerViews]]:
+    """The same, for tests that are not about how a database begins: a new one is a copy of a migrated one."""
+    put_database(folder / "ledger.db")
+    async with open_store(folder) as opened:
+        yield opened
+
+
+@asynccontextmanager
 async def open_either(kind: str, folder: Path) -> AsyncIterator[LedgerStore]:
     """A store of a kind, `sqlite` or `memory`: what holds of one holds of the other."""
     if kind == "memory":
         yield MemoryLedgerStore()
     else:
-        async with open_store(folder) as (store, _):
+        async with open_migrated_store(folder) as (store, _):
             yield store
 
 

@@ -39,7 +39,7 @@ from quotafleet.link.messages import (
     Totals,
     Welcome,
 )
-from tests.ledger_kit import open_store
+from tests.ledger_kit import open_migrated_store
 from tests.memory_store import MemoryLedgerStore
 
 HEARTBEAT_MS = 5_000
@@ -329,7 +329,7 @@ class Ledger:
 @asynccontextmanager
 async def open_ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     """A ledger on a real database in `tmp_path`."""
-    async with open_store(tmp_path) as (store, _):
+    async with open_migrated_store(tmp_path) as (store, _):
         yield Ledger(store)
 
 

@@ -23,6 +23,7 @@ from quota_agent.uplink.stream import Uplink
 from quota_server.app import Controller
 from quota_server.app import open_controller as open_app
 from quota_server.config import ServerConfig
+from quota_server.keys import load_or_create
 from quotafleet.agent.v1 import gate_service_pb2 as gate_pb
 from quotafleet.agent.v1 import gate_service_pb2_grpc as gate_grpc
 from quotafleet.errors import QuotafleetError, from_rpc_error
@@ -32,6 +33,7 @@ from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as quota_pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
+from tests.migrated import put_database
 
 HEARTBEAT_MS = 200
 
@@ -58,6 +60,10 @@ async def open_controller(
 ) -> AsyncIterator[Served]:
     """A controller on the data in `folder`, opened or opened again."""
     config = ServerConfig(folder / "controller", listen, heartbeat_ms)
+    if not config.data_dir.exists():
+        config.data_dir.mkdir(mode=0o700, parents=True)
+        load_or_create(config.key_file)
+        put_database(config.database_file)
     async with open_app(config) as app, grpc.aio.insecure_channel(app.address) as channel:
         yield Served(
             app,
@@ -216,24 +222,20 @@ class Fleet:
                 totals += balance.count + overridden
         return totals
 
-    async def hungry(self, *agents: Agent, quota: str = "q") -> int:
-        """Lets agents spend, each as much as it gets, until none gets any more for two heartbeats; units spent.
+    async def hungry(self, *agents: Agent, total: int, quota: str = "q") -> int:
+        """Lets agents spend until the true total is `total`, and then none gets one unit more; units they spent.
 
-        Asserts along the way that the true total is never above the target.
+        Fails if that takes a minute. Asserts along the way that the true total is never above it.
         """
-        target = (await self.count(quota, refresh=False)).target
-        spent = 0
-        while True:
-            before = spent
-            spent += sum(await asyncio.gather(*(self._eat(agent, quota) for agent in agents)))
-            assert await self.true_total(quota) <= target
-            if spent == before:
-                return spent
+        async with asyncio.timeout(60):
+            return sum(await asyncio.gather(*(self._eat(agent, total, quota) for agent in agents)))
 
-    async def _eat(self, agent: Agent, quota: str) -> int:
-        """One unit at a time, each waiting for two heartbeats before it gives up."""
+    async def _eat(self, agent: Agent, total: int, quota: str) -> int:
+        """One unit at a time, each waiting for two heartbeats and more; after a refusal that was too early, again."""
         eaten = 0
         while True:
+            spent = await self.true_total(quota)
+            assert spent <= total
             request = gate_pb.AcquireRequest(quota=quota, request_id=f"{agent.name}-h{next(_meals)}")
             request.max_wait.FromMilliseconds(3 * HEARTBEAT_MS)
             try:
@@ -241,8 +243,10 @@ class Fleet:
             except grpc.aio.AioRpcError as error:
                 if from_rpc_error(error).reason != "QUOTA_REACHED":
                     raise
-                return eaten
-            eaten += 1
+                if spent == total:
+                    return eaten
+            else:
+                eaten += 1
 
 
 _meals = itertools.count(1)

@@ -24,6 +24,7 @@ from quotafleet.v1 import rules_service_pb2 as pb
 from rules.dataset import Dataset, Version
 from rules.records import KINDS, Change, Record, RecordRef
 from rules.taric import to_taric_transaction, write_envelope
+from tests.migrated import put_database
 from tests.rules_kit import TODAY, area, create, definition, order_number, origin, unit, update
 from tests.server_kit import Served
 
@@ -166,6 +167,7 @@ async def committed_whole(served: Served, content: bytes, **more: Any) -> pb.Com
 async def open_data(folder: Path) -> AsyncIterator[tuple[TariffData, Database]]:
     """Opens, or opens again, the tariff data in a folder."""
     workers = Workers()
+    put_database(folder / "ledger.db")
     async with open_database(folder / "ledger.db") as database:
         try:
             yield await TariffData.open(SqlTariffStore(database), workers), database

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
+from tests.ports import free_port
 from tests.server_kit import HEARTBEAT_MS, Agent, Fleet, Served, until
 
 KILLS = 10
@@ -31,8 +31,7 @@ class ControllerProcess:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.address = f"127.0.0.1:{found.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

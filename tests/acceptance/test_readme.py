@@ -15,7 +15,6 @@ import queue
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -40,6 +39,7 @@ from quotafleet.v1 import (
     quota_service_pb2,
     rules_service_pb2,
 )
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = ROOT / "README.md"
@@ -200,12 +200,6 @@ def play(shell: Shell, block: Block) -> None:
     assert [code for code, _ in ran] == [0] * (len(ran) - 1) + [int(fails)], block.commands
 
 
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder like the repository's, as far as the tour goes."""
@@ -220,8 +214,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.timeout(400)
 def test_the_tour_runs_as_it_is_written_and_says_what_it_promises(folder: Path) -> None:
     text = README.read_text()
-    controller = free_address()
-    text = text.replace(CONTROLLER, controller).replace(AGENT, free_address())
+    controller = f"127.0.0.1:{free_port()}"
+    text = text.replace(CONTROLLER, controller).replace(AGENT, f"127.0.0.1:{free_port()}")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("QUOTA", "COLUMNS"))}
     environment = {**kept, SERVER_VARIABLE: controller, "MARK": MARK, "COLUMNS": "240", "LC_ALL": "C.UTF-8"}
     tour = list(blocks(text))

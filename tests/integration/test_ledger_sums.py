@@ -29,7 +29,7 @@ from quota_server.ledger.model import (
 )
 from quota_server.ledger.store import LedgerStore
 from quotafleet.link.messages import FinalStanding, OverrideState, Standing, Totals
-from tests.ledger_kit import open_store
+from tests.ledger_kit import open_migrated_store
 
 AGENTS = [AgentKey("a", 1), AgentKey("b", 1), AgentKey("b", 2)]
 QUOTAS = ["q", "r"]
@@ -79,7 +79,7 @@ def test_sums_are_those_of_the_rows(batches: list[list[Any]]) -> None:
 
 
 async def run(batches: list[list[Any]], folder: Path) -> None:
-    async with open_store(folder) as (store, _):
+    async with open_migrated_store(folder) as (store, _):
         await set_up(store)
         for batch in batches:
             note(f"batch {batch}")

@@ -11,12 +11,12 @@ import pytest
 from quota_server.ledger.model import Agent, AgentKey, AllocationKey, Epoch, Meta, Override, Quota
 from quota_server.ledger.store import LedgerStore, LedgerViews
 from quotafleet.link.messages import OverrideState
-from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_store
+from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_migrated_store
 
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[tuple[LedgerStore, LedgerViews]]:
-    async with open_store(tmp_path) as (store, views):
+    async with open_migrated_store(tmp_path) as (store, views):
         await fill(store)
         yield store, views
 

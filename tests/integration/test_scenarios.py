@@ -29,7 +29,7 @@ async def test_one_offline_while_the_others_are_redistributed_and_then_all_come_
         assert await c.spend("q") == 33  # it is cut off, and spends all it was given
         c.connect()
         await c.linked()
-        await fleet.hungry(a, b, c)
+        await fleet.hungry(a, b, c, total=100)
         await exactly_the_target(fleet)
 
 
@@ -37,10 +37,10 @@ async def test_agents_that_only_ever_come_online_one_at_a_time(tmp_path: Path) -
     async with open_fleet(tmp_path) as fleet:
         await fleet.quota(target=100, policy=pb.POLICY_EQUAL)
         sites = [await fleet.agent(name, connect=False) for name in ("a", "b", "c")]
-        for site in sites:
+        for site, total in zip(sites, (34, 67, 100), strict=True):
             site.connect()
             await site.linked()
-            await fleet.hungry(site)
+            await fleet.hungry(site, total=total)
             await site.cut()
         assert await fleet.true_total() == 100
         for site in sites:
@@ -58,7 +58,7 @@ async def test_all_online_at_ten_each_and_then_hungry(tmp_path: Path, policy: pb
             assert await site.spend("q", 10) == 10
         await fleet.count()
         await fleet.rebalance()
-        await fleet.hungry(*sites)
+        await fleet.hungry(*sites, total=100)
         await exactly_the_target(fleet)
 
 
@@ -66,5 +66,5 @@ async def test_all_online_one_hungry_and_the_others_idle(tmp_path: Path) -> None
     async with open_fleet(tmp_path) as fleet:
         await fleet.quota(target=100, policy=pb.POLICY_MAX_MIN)
         hungry, *_ = [await fleet.agent(name) for name in ("a", "b", "c", "d", "e")]
-        assert await fleet.hungry(hungry) == 100
+        assert await fleet.hungry(hungry, total=100) == 100
         await exactly_the_target(fleet)
