@@ -69,7 +69,8 @@ def fresh() -> dict[str, str]:
 
 def read_generated(root: Path) -> dict[str, str]:
     """Return the generated files below `root`."""
-    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.glob(GENERATED))}
+    paths = sorted(path for path in root.glob(GENERATED) if path.suffix != ".pyc")
+    return {str(path.relative_to(root)): path.read_text() for path in paths}
 
 
 def differences() -> list[str]:
