@@ -150,7 +150,7 @@ class Run:
                     for number in range(WORKERS):
                         name = f"client {slot.number}.{number}"
                         tasks.create_task(Worker(world, slot, number).run(), name=name)
-                await self._waves(world, faults, Quiet(world, operator), kinds)
+                await self._waves(world, faults, Quiet(world, operator, self._say_quiet), kinds)
                 raise _Over
         except* _Over:
             pass
@@ -158,11 +158,12 @@ class Run:
     async def _waves(self, world: World, faults: Faults, quiet: Quiet, kinds: frozenset[Kind]) -> None:
         for wave in waves(self._options.seed, len(world.slots), kinds):
             await faults.wave(wave)
-            self._reporter.say("quiet point: all faults are healed, everything has to agree")
             await quiet.point()
-            self._reporter.say("everything agrees", "green")
             if self._reporter.seconds > self._options.minutes * 60:
                 return
+
+    def _say_quiet(self, sentence: str) -> None:
+        self._reporter.say(sentence, "green")
 
 
 class _Over(Exception):

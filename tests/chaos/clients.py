@@ -16,8 +16,8 @@ from tests.chaos.history import Answer, Ask, Told, Verb
 from tests.chaos.verdict import Violation
 from tests.chaos.world import CALL_SECONDS, MAIN, QUOTAS, Slot, World
 
-WORKERS = 2
-_LONGEST_PAUSE_SECONDS = 0.06
+WORKERS = 3
+_LONGEST_PAUSE_SECONDS = 0.03
 _HOLD_SECONDS = (2, 8)
 _REQUESTS = {
     Verb.COMMIT: gate.CommitRequest,

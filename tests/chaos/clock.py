@@ -42,6 +42,7 @@ class Clock:
             f"FAKETIME_TIMESTAMP_FILE={self._file}",
             "FAKETIME_CACHE_DURATION=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "FAKETIME_FORCE_MONOTONIC_FIX=0",  # it would wake waiting threads all the time
             "NO_FAKE_STAT=1",
         ]
 

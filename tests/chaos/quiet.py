@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -27,9 +27,11 @@ _NOTHING = Numbers(0, 0, 0, 0)
 class Quiet:
     """Makes quiet points."""
 
-    def __init__(self, world: World, operator: Operator) -> None:
+    def __init__(self, world: World, operator: Operator, say: Callable[[str], None]) -> None:
+        """`say` hears how far it has come."""
         self._world = world
         self._operator = operator
+        self._say = say
         self._chance = world.chance("quiet")
         #: Of stores that nobody opens any more.
         self._images: dict[str, Image] = {}
@@ -37,17 +39,22 @@ class Quiet:
     async def point(self) -> None:
         """Heal, stop all calls, compare, and begin again. Raises Violation of whatever does not hold."""
         world = self._world
+        self._say("quiet point: all faults are healed")
         await faults.heal(world)
         async with world.operators.held("the operator"):
             await self._operator.make_plain()
             async with world.clients.held("every client"):
+                self._say("nobody spends: reading every disk")
                 live = await self._read_disks()
                 before = await self._agreed(live)
                 self._check_totals(live, before)
+                self._say("everything agrees")
                 if self._chance.random() < 0.7:
                     await self._restart_controller(before)
+                    self._say("the controller was killed and knows everything")
                     await self._agreed(live)
-            await self._demand()
+                await self._demand()
+                self._say("who keeps asking was served")
         world.tally.checks["quiet points"] += 1
 
     async def _read_disks(self) -> dict[str, Image]:
@@ -171,15 +178,12 @@ class Quiet:
         world = self._world
         slot = self._chance.choice(world.slots)
         worker = Worker(world, slot, 1_000 + world.tally.checks["quiet points"])
-        async with world.clients.held("every client"):
-            await self._operator.set_target(MAIN, 40, above=True)
+        await self._operator.set_target(MAIN, 40, above=True)
 
-            async def served() -> bool | None:
-                return True if await worker.ask_for(slot.store, MAIN, 30) else None
+        async def served() -> bool | None:
+            return True if await worker.ask_for(slot.store, MAIN, 30) else None
 
-            await until(
-                served, "L2", f"30 of 40 spare units of {MAIN} for {slot.store.key}, which keeps asking"
-            )
+        await until(served, "L2", f"30 of 40 spare units of {MAIN} for {slot.store.key}, which keeps asking")
 
 
 def _row(row: quotas.AgentCount) -> agreement.Row:

@@ -100,7 +100,7 @@ async def clone(world: World, operator: Operator, slot: Slot, fault: Fault) -> N
     """Copy an agent's machine while it is down. Both go on, one of them unseen; one of them will be fenced."""
     original = slot.store
     image = await world.kill(original)
-    copy = await world.add_store(original.credential, ".copy", original.data)
+    copy = await world.add_store(original.credential, f".copy-{fault.number}", original.data)
     copy.base = image.keys
     for store in (original, copy):
         store.tainted = True
@@ -114,6 +114,8 @@ async def clone(world: World, operator: Operator, slot: Slot, fault: Fault) -> N
     try:
         await asyncio.sleep(1 + fault.seconds)  # both spend
         await unseen.heal_line()
+        await world.kill(unseen)  # its backoff may have grown: a machine that is started again dials at once
+        await unseen.process.start()
         loser = await until(lambda: _first_fenced(original, copy), "S6", "one of two copies to be fenced")
     finally:
         for task in tasks:
