@@ -89,10 +89,26 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--without-clock", action="store_true", help="leave out the faults that need faketime"
     )
+    parser.add_argument(
+        "--faults", type=_kinds, help="only these, e.g. agent_killed,store_cloned; default: every kind"
+    )
+    parser.add_argument(
+        "--plant-lie",
+        action="store_true",
+        help="take an answered entry from the disk of an agent that was killed: the run has to notice (exit code 1)",
+    )
     options = parser.parse_args(arguments)
     if not 2 <= options.agents <= 8:
         parser.error("--agents must be from 2 to 8")
     return options
+
+
+def _kinds(text: str) -> frozenset[Kind]:
+    try:
+        return frozenset(Kind[name.upper()] for name in text.split(","))
+    except KeyError as unknown:
+        known = ", ".join(kind.name.lower() for kind in Kind)
+        raise argparse.ArgumentTypeError(f"{unknown} is no fault; there are {known}") from None
 
 
 class Run:
@@ -115,13 +131,15 @@ class Run:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        kinds = frozenset(Kind)
+        kinds = self._options.faults or frozenset(Kind)
         if self._options.without_clock:
             self._reporter.say("WITHOUT the faults of clocks, as told by --without-clock", "bold yellow")
             kinds -= CLOCKS
-        library = None if self._options.without_clock else find_library()
+        library = find_library() if kinds & CLOCKS else None
+        world = World(self._folder, self._options.seed, library)
+        world.plants_lie = self._options.plant_lie
         async with (
-            World(self._folder, self._options.seed, library) as world,
+            world,
             Operator(world) as operator,
         ):
             self.world = world

@@ -90,6 +90,21 @@ def load(folder: Path) -> Image:
             return _read(connection)
 
 
+def lose_entry(folder: Path) -> bool:
+    """Take the newest counted entry from the disk, as a store would that answers before it is durable; False: none."""
+    with closing(sqlite3.connect(folder / STORE)) as connection, connection:
+        newest = connection.execute(
+            "SELECT quota, number, granted FROM entry WHERE state = ? AND override_id IS NULL ORDER BY create_ms DESC",
+            (State.COUNTED,),
+        ).fetchone()
+        if newest is None:
+            return False
+        quota, number, granted = newest
+        connection.execute("DELETE FROM entry WHERE quota = ? AND number = ?", (quota, number))
+        connection.execute("UPDATE quota SET consumed = consumed - ? WHERE number = ?", (granted, quota))
+        return True
+
+
 def _read(connection: sqlite3.Connection) -> Image:
     agent = connection.execute("SELECT fenced, fence_confirmed FROM agent").fetchone() or (None, 0)
     quotas = connection.execute(
