@@ -20,20 +20,25 @@ from tests.gate_kit import grant, open_gate, want
 
 
 class FailingStore(SqliteStore):
-    """Refuses the groups that its `fails` says, by their number, and counts them."""
+    """Refuses the groups that its `fails` says, by their number, and counts them; of `broken` ones it keeps silent."""
 
     groups = 0
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.fails: Callable[[int], bool] = lambda _: False
+        #: Those that are on disk, and look as if they might not be.
+        self.broken: set[int] = set()
 
     async def transact(self, lookup: Lookup, decide: Callable[[Known], Any]) -> Any:
         """As the real one, and counted."""
         self.groups += 1
         if self.fails(self.groups):
             raise StoreUnavailable("as told", clean=True)
-        return await super().transact(lookup, decide)
+        answer = await super().transact(lookup, decide)
+        if self.groups in self.broken:
+            raise StoreUnavailable("after the commit", clean=False)
+        return answer
 
 
 @pytest.fixture
@@ -117,6 +122,22 @@ async def test_those_who_wait_are_served_after_a_group_that_failed(gate: Gate, s
     await grant(gate, "q", 10)
     assert reasons(await asyncio.gather(first, return_exceptions=True)) == ["STORE_UNAVAILABLE"]
     assert (await asyncio.wait_for(second, 5)).balance.count == 1
+
+
+async def test_who_is_tried_and_finds_less_than_was_known_of_goes_on_waiting(
+    gate: Gate, store: FailingStore
+) -> None:
+    """The group that took the rest was written and could not be answered: memory hears of it from the disk."""
+    first, second = await waiting(gate, later("w1", 5), later("w2", 2))
+    store.broken = {store.groups + 2}  # the first is the limit's
+    await grant(gate, "q", 6)
+    assert reasons(await asyncio.gather(first, return_exceptions=True)) == ["STORE_UNAVAILABLE"]
+    await gate.touch()
+    assert gate.balance("q")[0].remaining == 1
+    assert not second.done(), "2 would not fit"
+    await grant(gate, "q", 8)
+    assert (await asyncio.wait_for(second, 5)).balance.count == 7
+    assert (await gate.acquire(want("q", "w1", 5))).balance.count == 7, "once, though it was answered late"
 
 
 async def test_who_waits_for_a_name_waits_for_the_quota_that_it_stands_for_now(
