@@ -12,7 +12,7 @@ COVERING := tests/unit tests/model/test_gate_model.py --ignore-glob='*/test_rule
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv protos docs format check test coverage demo bench clean
+.PHONY: help .venv protos docs format check test coverage demo chaos bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ coverage: $(VENV) ## branches of ledger, gate and link that tests take; fails be
 
 demo: $(VENV) ## a controller and a few agents on this machine
 	$(BIN)/python -m examples.demo
+
+chaos: $(VENV) ## real processes under every fault: MINUTES=10, SEED=any
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV) ## measure the speed
 	$(BIN)/python -m benchmarks
