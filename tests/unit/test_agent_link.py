@@ -371,3 +371,11 @@ def test_a_controller_that_never_records_the_fence_is_left() -> None:
     [action] = link.tick(10_001)
     assert isinstance(action, Close)
     assert not action.for_good
+
+
+def test_what_becomes_durable_after_the_end_of_the_stream_calls_for_nothing() -> None:
+    link = up()
+    assert link.received(Update((allocation(),)), 0) == [Store(Apply((allocation(),), (), None))]
+    (closed,) = link.tick(2 * HEARTBEAT + 1)
+    assert isinstance(closed, Close)
+    assert link.stored(None, 2 * HEARTBEAT + 2) == []

@@ -153,6 +153,36 @@ def test_an_approval_is_said_again_until_the_agent_knows_it_and_a_revocation_unt
     assert session.outgoing(3 * BEAT) == []
 
 
+def test_an_approval_is_not_said_again_within_a_heartbeat() -> None:
+    session = online()
+    session.post((), [OverrideUpdate("o", "ask", "q", 5, OverrideState.APPROVED)])
+    assert len(session.outgoing(0)) == 1
+    session.tick(BEAT - 1)
+    assert session.outgoing(BEAT - 1) == []
+
+
+def test_an_answer_that_opens_nothing_is_said_once() -> None:
+    """Should it be lost, the agent asks again."""
+    session = online()
+    denied = OverrideUpdate("", "ask", "q", 5, OverrideState.DENIED)
+    session.post((), [denied])
+    assert session.outgoing(0) == [Update((), (denied,))]
+    session.tick(BEAT)
+    assert session.outgoing(BEAT) == []
+
+
+def test_an_update_that_is_reported_while_it_waits_to_be_said_again_is_not_said() -> None:
+    """A newer one that waits is."""
+    session = online()
+    for waiting, said in ((2, []), (3, [Update((update(3),))])):
+        session.post([update(2)])
+        session.outgoing(0)
+        session.tick(BEAT)
+        session.post([update(waiting)])
+        session.received(report(1, revision=2), BEAT)
+        assert session.outgoing(BEAT) == said
+
+
 def test_acknowledgements_that_wait_become_one_and_keep_the_mark() -> None:
     session = online()
     for number, mark in ((1, b"fresh"), (2, None), (3, None)):
