@@ -20,7 +20,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from rich.console import Console
 
 from examples.demo.common import DemoFailed
-from tests.chaos import report
+from tests.chaos import disk, report
 from tests.chaos.clients import WORKERS, Worker
 from tests.chaos.clock import find_library
 from tests.chaos.faults import Faults
@@ -37,15 +37,16 @@ EPILOG = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run it; answers its exit code."""
-    options = _options(arguments)
+    options = _options()
+    mounts = disk.enter()
     console = Console(stderr=options.json, highlight=False)
     reporter = report.Reporter(console)
     reporter.say(f"seed {options.seed}", "bold")
     folder = Path(tempfile.mkdtemp(prefix="qc-", dir="/tmp"))  # short: sockets are to be in it
     keep = options.keep
-    run = Run(folder, options, reporter)
+    run = Run(folder, options, reporter, mounts=mounts)
     broken, code = None, HELD
     try:
         asyncio.run(run.play())
@@ -60,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         reporter.say("interrupted: everything is stopped")
         code = INTERRUPTED
     if keep:
+        with contextlib.suppress(OSError):  # what is mounted goes away with this process
+            shutil.copytree(folder / "disk", folder / "kept")
         reporter.say(f"logs and databases are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__, epilog=EPILOG)
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="no wave begins later than this; at least one is played"
@@ -97,7 +100,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take an answered entry from the disk of an agent that was killed: the run has to notice (exit code 1)",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if not 2 <= options.agents <= 8:
         parser.error("--agents must be from 2 to 8")
     return options
@@ -114,8 +117,12 @@ def _kinds(text: str) -> frozenset[Kind]:
 class Run:
     """One run."""
 
-    def __init__(self, folder: Path, options: argparse.Namespace, reporter: report.Reporter) -> None:
+    def __init__(
+        self, folder: Path, options: argparse.Namespace, reporter: report.Reporter, *, mounts: bool
+    ) -> None:
+        """`mounts`: a file system may be mounted that can be filled."""
         self._folder = folder
+        self._mounts = mounts
         self._options = options
         self._reporter = reporter
         self._faults: Faults | None = None
@@ -132,12 +139,19 @@ class Run:
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         kinds = self._options.faults or frozenset(Kind)
+        if not self._mounts:
+            self._reporter.say(
+                f"WITHOUT {Kind.NO_SPACE!r}: no file system may be mounted here", "bold yellow"
+            )
+            kinds -= {Kind.NO_SPACE}
         if self._options.without_clock:
             self._reporter.say("WITHOUT the faults of clocks, as told by --without-clock", "bold yellow")
             kinds -= CLOCKS
         library = find_library() if kinds & CLOCKS else None
         world = World(self._folder, self._options.seed, library)
         world.plants_lie = self._options.plant_lie
+        if self._mounts:
+            world.disk.mount()
         async with (
             world,
             Operator(world) as operator,

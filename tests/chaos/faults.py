@@ -62,6 +62,10 @@ class Faults:
                 await upheavals.put_database_back(self._world, self._operator, fault)
             await upheavals.recover(self._world, self._operator)
             return
+        if fault.kind is Kind.NO_SPACE:
+            self._begin(fault)
+            await upheavals.fill_disk(self._world, self._operator, fault)
+            return
         async with slot.lock:
             self._begin(fault)
             await upheavals.ON_AGENT[fault.kind](self._world, self._operator, slot, fault)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -88,10 +89,18 @@ class Store:
     """One store of one enrolment, with the agent's process on it, its line, its clock and a client's channel."""
 
     def __init__(
-        self, key: str, folder: Path, credential: Credential, clock: Clock, died: Callable[[str], None]
+        self,
+        key: str,
+        folder: Path,
+        data: Path,
+        credential: Credential,
+        clock: Clock,
+        died: Callable[[str], None],
     ) -> None:
+        """`folder` is for logs and sockets, `data` is the agent's data directory."""
         self.key = key
         self.folder = folder
+        self.data = data
         self.credential = credential
         self.clock = clock
         #: Entries that it began with, as a copy.
@@ -108,11 +117,6 @@ class Store:
         self._line: Program
         self.process: Program
         self.stub: Any
-
-    @property
-    def data(self) -> Path:
-        """The agent's data directory."""
-        return self.folder / "data"
 
     @property
     def enrolment(self) -> tuple[str, int]:
@@ -159,6 +163,11 @@ class Store:
         """Tell the line what to do."""
         await proxy.tell(self.folder / "line", *orders)
 
+    def put_away(self) -> None:
+        """Its process has ended for good: its data need not be on the fleet's disk any more."""
+        shutil.move(self.data, self.folder / "data")
+        self.data = self.folder / "data"
+
     async def heal_line(self) -> None:
         """Everything passes at once."""
         await self.line("up pass", "down pass", "delay 0")
@@ -167,8 +176,8 @@ class Store:
 class Controller:
     """`quota-server` on a data directory, always on the same port."""
 
-    def __init__(self, folder: Path, clock: Clock, died: Callable[[str], None]) -> None:
-        self.data = folder / "controller"
+    def __init__(self, folder: Path, data: Path, clock: Clock, died: Callable[[str], None]) -> None:
+        self.data = data
         self.database = self.data / "quotafleet.db"
         self.clock = clock
         self._log = folder / "controller.log"

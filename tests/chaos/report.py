@@ -58,6 +58,7 @@ def as_json(seed: int, seconds: float, tally: Tally, broken: str | None) -> str:
         "seed": seed,
         "seconds": round(seconds, 1),
         "faults": dict(sorted(tally.faults.items())),
+        "left_out": tally.left_out,
         "calls": calls,
         "checks": dict(sorted(tally.checks.items())),
         "broken": broken,

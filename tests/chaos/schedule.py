@@ -24,6 +24,7 @@ class Kind(enum.StrEnum):
     CONTROLLER_CLOCK = "controller's clock jumped"
     AGENT_DISK = "agent's disk full"
     CONTROLLER_DISK = "controller's disk full"
+    NO_SPACE = "no space left for anybody"
     STORE_PUT_BACK = "agent's store put back to an older copy"
     STORE_CLONED = "agent's machine cloned"
     DATABASE_PUT_BACK = "controller's database put back"
@@ -32,9 +33,10 @@ class Kind(enum.StrEnum):
 
 
 CLOCKS = frozenset({Kind.AGENT_CLOCK, Kind.CONTROLLER_CLOCK})
-#: These change who is enrolled or what is remembered: one at a time.
+#: These change who is enrolled, what is remembered or what everybody stands on: one at a time.
 STRUCTURAL = frozenset(
     {
+        Kind.NO_SPACE,
         Kind.STORE_PUT_BACK,
         Kind.STORE_CLONED,
         Kind.DATABASE_PUT_BACK,

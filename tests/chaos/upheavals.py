@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from typing import Any, Final
 
 import grpc
@@ -66,10 +66,26 @@ async def recover(world: World, operator: Operator) -> None:
     await operator.back_up()
 
 
+async def fill_disk(world: World, _: Operator, fault: Fault) -> None:
+    """No space is left where the controller and all agents write; perhaps two of them are killed meanwhile."""
+    async with AsyncExitStack() as stack:
+        for lock in (world.controller_lock, *(slot.lock for slot in world.slots)):
+            await stack.enter_async_context(lock)
+        await asyncio.to_thread(world.disk.fill)
+        await asyncio.sleep(fault.seconds)  # everybody is refused
+        store = world.slots[fault.victim].store
+        if fault.coin:
+            await world.controller.process.kill()
+            await world.kill(store)
+        world.disk.empty()
+        if fault.coin:
+            await asyncio.gather(world.controller.process.start(), store.process.start())
+
+
 async def put_store_back(world: World, operator: Operator, slot: Slot, fault: Fault) -> None:
     """Put an agent's store back to an older copy; it goes on unseen for a while, then calls, and is settled."""
     store = slot.store
-    older = world.folder / f"{store.key}.older"
+    older = world.disk.folder / f"{store.key}.older"
     await world.kill(store)
     shutil.copytree(store.data, older)
     await store.process.start()
@@ -89,6 +105,7 @@ async def put_store_back(world: World, operator: Operator, slot: Slot, fault: Fa
     if await _fenced_or_welcomed(store):
         await _fence_confirmed(world, operator, store)
         await _settle(world, operator, slot, fault, last_reported=False)
+        store.put_away()
     else:  # nothing that anybody had heard of was forgotten
         world.history.lose(store.key, store.base)
         world.history.seen(store.key)
@@ -126,6 +143,7 @@ async def clone(world: World, operator: Operator, slot: Slot, fault: Fault) -> N
     await _fence_confirmed(world, operator, loser)
     world.history.seen(winner.key)
     await close(world, loser)
+    loser.put_away()
     world.losers.append(loser)
     await operator.back_up()
 
@@ -139,6 +157,7 @@ async def retire(world: World, operator: Operator, slot: Slot, fault: Fault) -> 
     slot.enrolled += 1
     credential = await operator.enrol(f"a{slot.number}.{slot.enrolled}")
     await _replace(world, slot, credential)
+    store.put_away()
     await operator.back_up()
 
 
@@ -150,6 +169,7 @@ async def settle(world: World, operator: Operator, slot: Slot, fault: Fault) -> 
     await asyncio.sleep(fault.seconds)  # the lost one is away
     await store.process.start()
     await _fence_confirmed(world, operator, store)
+    store.put_away()
     await operator.back_up()
 
 

@@ -18,6 +18,7 @@ from quotafleet.errors import QuotafleetError, from_rpc_error
 from tests.chaos import images
 from tests.chaos.bounds import Bounds
 from tests.chaos.clock import Clock
+from tests.chaos.disk import Disk
 from tests.chaos.fleet import Controller, Credential, Store
 from tests.chaos.history import History
 from tests.chaos.images import Image
@@ -91,6 +92,8 @@ class Tally:
     #: By kind of call and outcome.
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
+    #: Kinds of fault that could not be had here.
+    left_out: list[str] = field(default_factory=list)
 
 
 class Slot:
@@ -131,7 +134,9 @@ class World:
         self.plants_lie = False
         self._library = library
         self._stack = AsyncExitStack()
-        self.controller = Controller(folder, Clock(folder / "controller.clock", library), self.died)
+        self.disk = Disk(folder / "disk")
+        clock = Clock(folder / "controller.clock", library)
+        self.controller = Controller(folder, self.disk.folder / "controller", clock, self.died)
 
     async def __aenter__(self) -> World:
         await self._stack.enter_async_context(self.controller.opened())
@@ -164,8 +169,9 @@ class World:
         folder = self.folder / key
         folder.mkdir()
         if copy_of is not None:
-            shutil.copytree(copy_of, folder / "data")
-        store = Store(key, folder, credential, Clock(folder / "clock", self._library), self.died)
+            shutil.copytree(copy_of, self.disk.folder / key)
+        data = self.disk.folder / key
+        store = Store(key, folder, data, credential, Clock(folder / "clock", self._library), self.died)
         await self._stack.enter_async_context(store.opened(self.controller.port))
         self.stores.append(store)
         return store
