@@ -52,7 +52,9 @@ def test_every_guarantee_holds_under_every_fault() -> None:
     assert done.returncode == 0, done.stderr + done.stdout
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["ok"] is True
-    assert result["faults"] == {kind.value: 1 for kind in Kind}
+    # Only what needs a file system of its own may be missing, and then the run has said so.
+    assert set(result["left_out"]) <= {Kind.NO_SPACE.value}
+    assert result["faults"] == {kind.value: 1 for kind in Kind if kind.value not in result["left_out"]}
     assert result["checks"]["quiet points"] == 1
     assert result["checks"]["upper bounds checked"] > 50
     assert result["checks"]["stores on disk audited"] > 10

@@ -138,17 +138,17 @@ class Run:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        kinds = self._options.faults or frozenset(Kind)
+        wanted = self._options.faults or frozenset(Kind)
+        kinds = wanted - (CLOCKS if self._options.without_clock else frozenset())
         if not self._mounts:
-            self._reporter.say(
-                f"WITHOUT {Kind.NO_SPACE!r}: no file system may be mounted here", "bold yellow"
-            )
             kinds -= {Kind.NO_SPACE}
-        if self._options.without_clock:
-            self._reporter.say("WITHOUT the faults of clocks, as told by --without-clock", "bold yellow")
-            kinds -= CLOCKS
+        left_out = sorted(wanted - kinds)
+        if left_out:
+            why = "as told, or because no file system may be mounted here"
+            self._reporter.say(f"WITHOUT these faults, {why}: {', '.join(left_out)}", "bold yellow")
         library = find_library() if kinds & CLOCKS else None
         world = World(self._folder, self._options.seed, library)
+        world.tally.left_out = [str(kind) for kind in left_out]
         world.plants_lie = self._options.plant_lie
         if self._mounts:
             world.disk.mount()

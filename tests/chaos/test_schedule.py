@@ -25,7 +25,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 def test_every_wave_has_every_kind_of_fault() -> None:
-    """The first one once; whoever is upon is one of the agents."""
+    """In the first one once; victims are agents that there are."""
     for seed in range(20):
         found = list(itertools.islice(waves(seed, 3), 3))
         assert sorted(fault.kind for fault in found[0]) == sorted(Kind)
