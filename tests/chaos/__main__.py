@@ -62,7 +62,7 @@ def main() -> int:
         code = INTERRUPTED
     if keep:
         with contextlib.suppress(OSError):  # what is mounted goes away with this process
-            shutil.copytree(folder / "disk", folder / "kept")
+            shutil.copytree(folder / "disk", folder / "kept", ignore=shutil.ignore_patterns(disk.FILLER))
         reporter.say(f"logs and databases are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from typing import Final
 _MEGABYTES: Final = 256
 #: Says to the program that it runs where it may mount.
 _INSIDE: Final = "QUOTAFLEET_CHAOS_MOUNTS"
-_FILLER: Final = "filler"
+FILLER: Final = "filler"
 _BLOCK: Final = bytes(4_096)
 
 
@@ -47,7 +47,7 @@ class Disk:
 
     def fill(self) -> None:
         """Leave not a byte."""
-        with (self.folder / _FILLER).open("wb", buffering=0) as filler:
+        with (self.folder / FILLER).open("wb", buffering=0) as filler:
             state = os.statvfs(self.folder)
             try:
                 os.posix_fallocate(filler.fileno(), 0, max(1, state.f_bavail * state.f_frsize))
@@ -60,4 +60,4 @@ class Disk:
 
     def empty(self) -> None:
         """Make room again."""
-        (self.folder / _FILLER).unlink(missing_ok=True)
+        (self.folder / FILLER).unlink(missing_ok=True)

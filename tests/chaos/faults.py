@@ -12,8 +12,8 @@ from tests.chaos.schedule import STRUCTURAL, Fault, Kind
 from tests.chaos.verdict import Violation
 from tests.chaos.world import Slot, World
 
-#: Faults that may be upon the fleet at one moment.
-AT_ONCE: Final = 4
+#: Faults that may be upon the fleet at one moment, beside one that is structural.
+AT_ONCE: Final = 3
 _SLOW_SECONDS = 0.15
 
 
@@ -29,31 +29,42 @@ class Faults:
         self.step = 0
 
     async def wave(self, faults: list[Fault]) -> None:
-        """Let all of them happen in their order, some at the same time; returns when all are healed."""
-        room = asyncio.Semaphore(AT_ONCE)
+        """Let all of them happen, each lane in its order; returns when all are healed."""
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._lane([fault for fault in faults if fault.kind in STRUCTURAL], 1))
+            lanes.create_task(
+                self._lane([fault for fault in faults if fault.kind not in STRUCTURAL], AT_ONCE)
+            )
+
+    async def _lane(self, faults: list[Fault], at_once: int) -> None:
+        room = asyncio.Semaphore(at_once)
+
+        async def one(fault: Fault) -> None:
+            try:
+                await self._one(fault)
+            finally:
+                room.release()
+
         async with asyncio.TaskGroup() as tasks:
             for fault in faults:
                 await asyncio.sleep(fault.gap_seconds)  # the schedule says when
                 await room.acquire()
-                tasks.create_task(self._one(fault, room), name=str(fault))
+                tasks.create_task(one(fault), name=str(fault))
 
-    async def _one(self, fault: Fault, room: asyncio.Semaphore) -> None:
-        try:
-            slot = self._world.slots[fault.victim]
-            if fault.kind in STRUCTURAL:
-                async with self._world.structure:
-                    await self._structural(fault, slot)
-            elif fault.kind in _ON_CONTROLLER:
-                async with self._world.controller_lock:
-                    self._begin(fault)
-                    await _ON_CONTROLLER[fault.kind](self._world, fault)
-            else:
-                async with slot.lock:
-                    self._begin(fault)
-                    await _ON_AGENT[fault.kind](self._world, slot, fault)
-            self._told(fault, "healed")
-        finally:
-            room.release()
+    async def _one(self, fault: Fault) -> None:
+        slot = self._world.slots[fault.victim]
+        if fault.kind in STRUCTURAL:
+            async with self._world.structure:
+                await self._structural(fault, slot)
+        elif fault.kind in _ON_CONTROLLER:
+            async with self._world.controller_lock:
+                self._begin(fault)
+                await _ON_CONTROLLER[fault.kind](self._world, fault)
+        else:
+            async with slot.lock:
+                self._begin(fault)
+                await _ON_AGENT[fault.kind](self._world, slot, fault)
+        self._told(fault, "healed")
 
     async def _structural(self, fault: Fault, slot: Slot) -> None:
         if fault.kind is Kind.DATABASE_PUT_BACK:

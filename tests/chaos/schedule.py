@@ -45,6 +45,7 @@ STRUCTURAL = frozenset(
     }
 )
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.3, 2.0
+_LONGEST_GAP_SECONDS = 2.0
 _JUMPS_SECONDS = (-200_000, -3_600, -100, 100, 3_600, 200_000)
 
 
@@ -56,7 +57,7 @@ class Fault:
     kind: Kind
     #: Which agent, where it is one.
     victim: int
-    #: Time after the fault before it was begun.
+    #: Time after the fault before it in its lane was begun; structural ones have a lane of their own.
     gap_seconds: float
     #: How long it lasts, where it does.
     seconds: float
@@ -89,7 +90,7 @@ def waves(seed: int, agents: int, kinds: frozenset[Kind] = frozenset(Kind)) -> I
                     number,
                     kind,
                     chance.randrange(agents),
-                    chance.uniform(0.0, 1.0),
+                    chance.uniform(0.0, _LONGEST_GAP_SECONDS),
                     chance.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS),
                     chance.choice(_JUMPS_SECONDS),
                     chance.random() < 0.5,

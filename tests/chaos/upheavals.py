@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 from typing import Any, Final
@@ -28,6 +29,7 @@ from tests.chaos.world import CALL_SECONDS, Slot, World, until
 
 #: An agent logs it once its controller has recorded its final totals.
 _CONFIRMED = "final totals"
+_SOON_SECONDS = 5.0
 #: Units at risk while it is not known how many they are.
 _ANY = 10**15
 
@@ -50,10 +52,23 @@ async def put_database_back(world: World, operator: Operator, fault: Fault) -> N
 
 
 async def recover(world: World, operator: Operator) -> None:
-    """Wait until every enrolment is heard, and finish the recovery."""
+    """Wait until every enrolment is heard, and finish the recovery.
+
+    After some time agents that were not heard are started again: their backoff may have grown to half a minute.
+    """
+    began = time.monotonic()
 
     async def heard() -> bool | None:
+        nonlocal began
         answer = await operator.must("get recovery", operator.agents.GetRecovery, admin.GetRecoveryRequest())
+        if time.monotonic() > began + _SOON_SECONDS:
+            began = time.monotonic()
+            unheard = {each.agent for each in answer.unheard}
+            for slot in world.slots:
+                async with slot.lock:
+                    if slot.store.credential.agent in unheard:
+                        await world.kill(slot.store)
+                        await slot.store.process.start()
         return None if answer.unheard else True
 
     async def finished() -> bool | None:
