@@ -6,13 +6,16 @@ VENV := .venv/.installed
 BUF := node_modules/.installed
 GOOGLEAPIS := build/googleapis/.copied
 
+# In as many processes as there are cores; a module of tests is in one of them, for some share a server.
+PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
+# The tests that run the ledger, the gate and both ends of the link in their own process.
 COVERING := tests/unit tests/model/test_gate_model.py --ignore-glob='*/test_rules_*' --ignore-glob='*/test_taric_*' \
 	$(addprefix tests/integration/test_,gate_*.py ledger_*.py agent_admin_service.py fanout.py link_service.py \
 	override_service.py quota_service*.py single_site.py uplink.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv protos docs format check test coverage demo chaos bench clean
+.PHONY: help .venv protos docs format check test coverage demo chaos fuzz fuzz.keep bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,15 +60,14 @@ check: $(VENV) $(BUF) $(GOOGLEAPIS) ## formatting, lint, layers, types, generate
 	if [ -n "$$failed" ]; then echo "make check: FAILED:$$failed"; exit 1; fi; \
 	echo "make check: all passed"
 
-# In as many processes as there are cores, each module of tests in one of them: some share a server. Bytecode is kept,
-# whatever the environment says: hundreds of processes are started.
+# Bytecode is kept, whatever the environment says: hundreds of processes are started.
 test: $(VENV) ## all tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(PARALLEL)
 
-# The tests that run the ledger, the gate and both ends of the link in their own process.
 coverage: $(VENV) ## branches of ledger, gate and link that tests take; fails below 98 %
-	@mkdir -p build
-	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -q $(COVERING)
+	@rm -rf build/coverage && mkdir -p build/coverage
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -q $(PARALLEL) $(COVERING)
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
 demo: $(VENV) ## a controller and a few agents on this machine
@@ -73,6 +75,13 @@ demo: $(VENV) ## a controller and a few agents on this machine
 
 chaos: $(VENV) ## real processes under every fault: MINUTES=10, SEED=any
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(VENV) ## fuzz the parsers: SECONDS=600 TARGET=taric SEED=1, or INPUT=FILE to see a finding again
+	$(BIN)/python -m tests.fuzz run --seconds $(or $(SECONDS),60) --target '$(TARGET)' --input '$(INPUT)' \
+		$(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume)
+
+fuzz.keep: $(VENV) ## take what fuzzing has found into the corpus: TARGET=taric
+	$(BIN)/python -m tests.fuzz keep --target '$(TARGET)'
 
 bench: $(VENV) ## measure the speed
 	$(BIN)/python -m benchmarks

@@ -2,4 +2,10 @@
 
 # Imported before any test runs: pytest's Hypothesis plugin would import it in the summary of a failed run, where
 # CPython 3.11 may trip over the stack of a greenlet and lose the summary.
-import hypothesis  # noqa: F401
+from hypothesis import HealthCheck, settings
+
+# Speed is measured elsewhere: an example may take as long as it takes on a machine that has much else to do.
+settings.register_profile(
+    "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
