@@ -110,6 +110,12 @@ class History:
         for entries in self._told[store].values():
             yield from entries.values()
 
+    def certain_of(self, store: str, uid: str) -> tuple[int, int]:
+        """Units of one store that count beyond doubt: under its limits in all its lives, and under overrides."""
+        certain = [told for told in self.told(store) if told.uid == uid and told.certain]
+        paid = sum(told.granted for told in certain if told.override_id)
+        return sum(told.granted for told in certain) - paid, paid
+
     def find(self, store: str, uid: str, request_id: str) -> Told | None:
         """One entry, if a client was told of it in the store's present life."""
         return self._told[store][request_id].get((uid, self.lives[store]))

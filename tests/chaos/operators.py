@@ -112,10 +112,20 @@ class Operator:
         return Credential.of(created.credential)
 
     async def assign(self, agent: str, quota: str) -> None:
-        """Give an agent a part, without bounds."""
+        """Give an agent a part, without bounds.
+
+        Refused where the limits fixed for agents come to more than the target, which was lowered since: then the
+        target is raised to what they come to.
+        """
         part = admin.Assignment(agent=agent, quota=quota)
-        request = admin.AssignQuotaRequest(assignment=part, wait=Duration())
-        await self.must("assign", self.agents.AssignQuota, request)
+        while True:
+            request = admin.AssignQuotaRequest(assignment=part, wait=Duration())
+            answer = await self.call("assign", self.agents.AssignQuota, request)
+            if not isinstance(answer, QuotafleetError):
+                return
+            if answer.reason != "TARGET_EXCEEDED":
+                raise Violation("API", f"{agent} to be assigned to {quota}", str(answer))
+            await self._set(quota, int(answer.metadata["requested"]), refusable=True)
 
     async def back_up(self) -> None:
         """Copy the controller's database as docs/operations.md says, while the controller runs or not."""

@@ -126,10 +126,16 @@ class Quiet:
         return _NOTHING
 
     def _ended(self, uid: str) -> dict[Enrolment, Ended]:
-        return {
-            store.enrolment: Ended(self._images[store.key].quotas.get(uid, _NOTHING), store.tainted)
-            for store in self._world.ended
-        }
+        ended: dict[Enrolment, Ended] = {}
+        history = self._world.history
+        for store in self._world.ended:
+            numbers = self._images[store.key].quotas.get(uid, _NOTHING)
+            if store.tainted and history.lives[store.key]:
+                # It was put back: what it forgot was spent, and what it found again had been released.
+                count, overridden = history.certain_of(store.key, uid)
+                numbers = Numbers(numbers.limit, count, 0, overridden)
+            ended[store.enrolment] = Ended(numbers, store.tainted)
+        return ended
 
     def _copies(self, uid: str) -> dict[Enrolment, int]:
         """What copies spent after they had parted with the store that went on."""
