@@ -31,10 +31,11 @@ class LedgerRefusal(QuotaServerError):
 
 
 class StoreUnavailable(LedgerRefusal):
-    """The database did not take the change; whether it did is unknown only if the connection broke in the commit."""
+    """The database did not take the change. If it is `unclear`, the commit itself failed, and it may have been taken."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, unclear: bool = False) -> None:
         super().__init__("STORE_UNAVAILABLE", message)
+        self.unclear = unclear
 
 
 class DatabaseUnusable(QuotaServerError):

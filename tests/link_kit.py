@@ -96,6 +96,7 @@ class Site:
         self.parts: dict[str, Part] = {}
         self.numbers = itertools.count(1)
         self.overrides: tuple[OverrideStanding, ...] = ()
+        self.fenced_kind: FenceKind | None = None
 
     def copy(self) -> Site:
         twin = Site(self.ledger, self.key, self.name)
@@ -137,6 +138,7 @@ class Site:
             self.ledger.now_ms,
             standings,
             self.overrides,
+            fenced=self.fenced_kind,
         )
 
     def report_message(self) -> Report:

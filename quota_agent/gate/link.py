@@ -36,6 +36,7 @@ def hello(draft: Draft, _: SayHello) -> Hello:
         tuple(quota.standing() for quota in quotas),
         overrides.hello_standings(draft.all_overrides()),
         overrides.open_asks(draft.state),
+        fenced=agent.fenced,
     )
 
 

@@ -86,7 +86,8 @@ class _Waiting:
     """What arrived while a store command was under way: the newest of each."""
 
     allocations: dict[str, AllocationUpdate]
-    overrides: dict[str, OverrideUpdate]
+    #: By id and ask: asks that are denied outright have no id.
+    overrides: dict[tuple[str, str], OverrideUpdate]
     mark: bytes | None = None
     controller_ms: int | None = None
     fence: FenceKind | None = None
@@ -106,7 +107,7 @@ class _Waiting:
             if known is None or known.revision < allocation.revision:
                 self.allocations[allocation.quota_uid] = allocation
         for override in update.overrides:
-            self.overrides[override.override_id] = override
+            self.overrides[override.override_id, override.ask_id] = override
         return renews
 
     def take(self) -> Command | None:

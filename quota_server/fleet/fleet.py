@@ -194,9 +194,17 @@ class Fleet:
         try:
             return await use_case()
         except StoreUnavailable as refusal:
-            self.store_ok = False
-            _log.error("the database does not take changes: %s", refusal.message)
+            self._store_failed(refusal)
             raise
+
+    def _store_failed(self, refusal: StoreUnavailable) -> None:
+        self.store_ok = False
+        _log.error("the database does not take changes: %s", refusal.message)
+        if refusal.unclear:
+            # It may have decided something that no stream was told: every agent says hello again, and is told all.
+            for connection in self._connections.values():
+                connection.session.supersede()
+                connection.wake.set()
 
     def store_recovered(self) -> None:
         """The store takes changes: what it did not take before is said again."""
@@ -223,8 +231,7 @@ class Fleet:
         try:
             result = await self._batches.handle([w.event for w in batch], self._clock.wall_ms())
         except StoreUnavailable as refusal:
-            self.store_ok = False
-            _log.error("the database does not take changes: %s", refusal.message)
+            self._store_failed(refusal)
             self._refuse(batch, refusal)
             # An agent that is gone stays gone: that is said again when the database takes changes.
             self._unsaved += [waiting.event for waiting in batch if isinstance(waiting.event, GoneEvent)]
@@ -306,7 +313,8 @@ class Fleet:
     async def _answer(self, asks: list[tuple[AgentKey, OverrideAsk]]) -> None:
         try:
             answers, effects = await self._asks.answer_asks(asks, self._clock.wall_ms())
-        except StoreUnavailable:
+        except StoreUnavailable as refusal:
+            self._store_failed(refusal)
             return  # they are asked again
         except Exception:
             if len(asks) > 1:  # one bad ask must not take the others with it
@@ -332,7 +340,8 @@ class Fleet:
                 try:
                     moved = await self._redistribute(quota_uid)
                     self._pauses.done(quota_uid, self._clock.monotonic_ms(), moved=moved)
-                except StoreUnavailable:
+                except StoreUnavailable as refusal:
+                    self._store_failed(refusal)
                     self._stale.add(quota_uid)
                     self._stale_event.set()
                 except Exception:  # nothing was changed, and the other quotas go on

@@ -100,12 +100,13 @@ class Book:
         self.new_charged_copies.append((agent, store_id))
         return True
 
-    def begin_recovery(self, time_ms: int, reason: str) -> None:
-        """A new generation begins and every quota recovers, also those that this book does not hold (section 8)."""
-        self.meta = replace(self.meta, generation=self.meta.generation + 1, recovering=True)
+    def begin_recovery(self, time_ms: int, reason: str, above: int = 0) -> None:
+        """A new generation begins, above `above`; every quota recovers, also those that are not here (section 8)."""
+        generation = max(self.meta.generation, above) + 1
+        self.meta = replace(self.meta, generation=generation, recovering=True)
         self.meta_changed = self.everything_recovers = True
-        generation = {"generation": self.meta.generation, "recovering": True}
-        self.recovery_note = Note("", time_ms, "controller", "begin-recovery", reason, {}, generation)
+        after = {"generation": generation, "recovering": True}
+        self.recovery_note = Note("", time_ms, "controller", "begin-recovery", reason, {}, after)
         for uid, quota in self.quotas.items():
             self.quotas[uid] = replace(quota, recovering=True)
             self._mark_dirty(self.quotas[uid])

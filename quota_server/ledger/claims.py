@@ -1,9 +1,11 @@
-"""What a store says of itself has to be possible; from one that says otherwise nothing is taken."""
+"""What a store says of itself: whether it is possible, and whether this ledger should know better."""
 
 from __future__ import annotations
 
 from quota_server.errors import LedgerRefusal, field_invalid
-from quotafleet.link.messages import MAX_UNITS, FinalStanding, Standing
+from quota_server.ledger.book import Book
+from quota_server.ledger.model import AgentKey, AllocationKey, Epoch, Mark
+from quotafleet.link.messages import MAX_UNITS, FinalStanding, Hello, Standing
 
 
 def refuse_standings(standings: tuple[Standing, ...]) -> LedgerRefusal | None:
@@ -27,3 +29,33 @@ def refuse_finals(finals: tuple[FinalStanding, ...]) -> LedgerRefusal | None:
                     f"fence_ack.standings[{index}].totals", "more is counted than there can be"
                 )
     return None
+
+
+def is_put_back(book: Book, epoch: Epoch, hello: Hello, mark: Mark) -> bool:
+    """Whether a store is ahead of the ledger in a way that only a ledger put back to an older state explains.
+
+    If the store has met the ledger's generation without the ledger having met the store in it, the ledger was put back
+    more than once: that generation was begun before, and its revisions may have been given out already.
+    """
+    generation = book.meta.generation
+    unmet = epoch.adopted_generation < generation
+    if mark.generation > generation or (unmet and mark.generation == generation):
+        return True
+    if book.meta.recovering and unmet:
+        return False  # its first hello since: being ahead is no news
+    ahead = mark > max(epoch.shown, epoch.offered)
+    return ahead or any(_is_ahead(book, epoch.key, standing) for standing in hello.standings)
+
+
+def _is_ahead(book: Book, agent: AgentKey, standing: Standing) -> bool:
+    allocation = book.allocations.get(AllocationKey(standing.quota_uid, *agent))
+    if standing.quota_uid not in book.quotas:
+        return False
+    if allocation is None:
+        # Of an older generation: a recovery was finished without it; what it spent is overage.
+        return standing.revision.generation >= book.meta.generation
+    if allocation.settled:
+        return False
+    return standing.revision > allocation.revision or (
+        standing.revision == allocation.revision and standing.limit > allocation.exposure
+    )

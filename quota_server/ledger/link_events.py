@@ -9,7 +9,7 @@ from typing import Any
 from quota_server.errors import agent_unknown, field_invalid
 from quota_server.ledger import escrow
 from quota_server.ledger.book import Book
-from quota_server.ledger.claims import refuse_finals, refuse_standings
+from quota_server.ledger.claims import is_put_back, refuse_finals, refuse_standings
 from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.marks import MarkForged, Marks
 from quota_server.ledger.model import (
@@ -39,6 +39,8 @@ from quotafleet.link.messages import (
 )
 
 _log = logging.getLogger(__name__)
+
+_NOT_ENDED = "this epoch has not ended; if this database was put back to a state before it did, settle or retire it again"
 
 
 class LinkEvents:
@@ -93,7 +95,12 @@ class LinkEvents:
             return self._fence(epoch, mark, "its totals or revisions went back")
         if epoch.ended:
             return Reply((Fence(FenceKind.ENDED),))
-        self._notice_restore(epoch, hello, ahead)
+        self._notice_restore(epoch, hello, mark)
+        if (
+            hello.fenced is not None
+        ):  # this ledger has forgotten that; the store must not take the place of another
+            self._book.decide(replace(self._book.epochs[epoch.key], fenced=True))
+            return Reply((Fence(hello.fenced),))
         self._accept(epoch, mark, hello)
         return Reply(welcome=True)
 
@@ -122,28 +129,16 @@ class LinkEvents:
                 return True
         return False
 
-    def _notice_restore(self, epoch: Epoch, hello: Hello, ahead: bool) -> None:
+    def _notice_restore(self, epoch: Epoch, hello: Hello, mark: Mark) -> None:
         """A store that is ahead of the ledger means that the ledger was put back (section 8)."""
-        if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
-            return  # its first hello since: being ahead is no news
-        if ahead or any(self._is_ahead(epoch.key, standing) for standing in hello.standings):
-            self._book.begin_recovery(self._now_ms, "a store is ahead of this database")
-            _log.error(
-                "a store is ahead of this database, which must have been put back: every quota recovers now; "
-                "see quotactl recovery status"
-            )
-
-    def _is_ahead(self, agent: AgentKey, standing: Standing) -> bool:
-        allocation = self._book.allocations.get(AllocationKey(standing.quota_uid, *agent))
-        if standing.quota_uid not in self._book.quotas:
-            return False
-        if allocation is None:
-            # Of an older generation: a recovery was finished without it; what it spent is overage.
-            return standing.revision.generation >= self._book.meta.generation
-        if allocation.settled:
-            return False
-        return standing.revision > allocation.revision or (
-            standing.revision == allocation.revision and standing.limit > allocation.exposure
+        if not is_put_back(self._book, epoch, hello, mark):
+            return
+        met = max((standing.revision.generation for standing in hello.standings), default=0)
+        why = "a store is ahead of this database"
+        self._book.begin_recovery(self._now_ms, why, above=max(met, mark.generation))
+        _log.error(
+            "a store is ahead of this database, which must have been put back: every quota recovers now; "
+            "see quotactl recovery status"
         )
 
     def _accept(self, epoch: Epoch, mark: Mark, hello: Hello) -> None:
@@ -271,7 +266,7 @@ class LinkEvents:
         if refusal := refuse_finals(ack.standings):
             return Reply(refusal=refusal)
         if ack.kind is FenceKind.ENDED and not epoch.ended:
-            return Reply(refusal=field_invalid("fence_ack.kind", "this epoch has not ended"))
+            return Reply(refusal=field_invalid("fence_ack.kind", _NOT_ENDED))
         if ack.kind is FenceKind.COPY or (epoch.final and ack.store_id != epoch.store_id):
             self._charge_copy(agent, ack)  # also a second store of an epoch whose totals are in
         else:

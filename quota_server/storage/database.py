@@ -67,10 +67,17 @@ class Database:
             try:
                 await connected.run(_begin)
                 yield connected
-                await connected.run(Connection.commit)
+                await self._commit(connected)
             except BaseException:
                 await _to_the_end(self._writer.run_sync(_roll_back))
                 raise
+
+    @staticmethod
+    async def _commit(connected: Connected) -> None:
+        try:
+            await connected.run(Connection.commit)
+        except StoreUnavailable as unavailable:
+            raise StoreUnavailable(unavailable.message, unclear=True) from unavailable
 
     async def read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -12,6 +12,7 @@ from typing import Protocol
 from quota_server.errors import StoreUnavailable
 from quota_server.ledger.book import Book
 from tests.memory_store import MemoryLedgerStore, MemoryTransaction, Tables
+from tests.simulation.disk import Trouble
 from tests.simulation.loop import SimLoop
 
 
@@ -57,14 +58,13 @@ class Database:
 class SimLedgerStore(MemoryLedgerStore):
     """`LedgerStore` for one life of the controller."""
 
-    def __init__(self, database: Database, loop: SimLoop, chance: Random) -> None:
+    def __init__(self, database: Database, loop: SimLoop, chance: Random, trouble: Trouble) -> None:
         super().__init__()
         self.tables = database.tables
         self._database = database
         self._loop = loop
         self._chance = chance
-        #: How often a commit fails in a way that leaves its outcome open.
-        self.unclear_rate = 0.0
+        self._trouble = trouble
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
@@ -86,12 +86,12 @@ class SimLedgerStore(MemoryLedgerStore):
             raise StoreUnavailable("the disk is full")
         self._database.writing = transaction
         done = self._loop.create_future()
-        unclear = chance.random() < self.unclear_rate
+        unclear = chance.random() < self._trouble.unclear_rate
         at = self._loop.time() + 0.0005 + 0.003 * chance.random()
         self._loop.at(at, "database", self._settle, transaction, done, not unclear or chance.random() < 0.5)
         await done
         if unclear:
-            raise StoreUnavailable("the disk failed while it wrote")
+            raise StoreUnavailable("the disk failed while it wrote", unclear=True)
 
     def _settle(self, transaction: MemoryTransaction, done: asyncio.Future[None], written: bool) -> None:
         if self._database.writing is not transaction:

@@ -36,6 +36,13 @@ class Watcher(Protocol):
 
 
 @dataclass(slots=True)
+class Trouble:
+    """How often a write fails so that nobody knows whether it happened; one for all disks."""
+
+    unclear_rate: float = 0.0
+
+
+@dataclass(slots=True)
 class Disk:
     """What is durable of one store. A copy, or a backup put back, is another Disk that began as a part of this one."""
 
@@ -99,14 +106,15 @@ class Disk:
 class SimGateStore:
     """`quota_agent.gate.store.GateStore` on a simulated disk."""
 
-    def __init__(self, disk: Disk, loop: SimLoop, chance: Random, archive: Callable[[Disk], Disk]) -> None:
+    def __init__(
+        self, disk: Disk, loop: SimLoop, chance: Random, trouble: Trouble, archive: Callable[[Disk], Disk]
+    ) -> None:
         """`archive` puts a disk aside and answers an empty one."""
         self.disk = disk
         self._loop = loop
         self._chance = chance
         self._archive = archive
-        #: How often a write fails in a way that leaves its outcome open.
-        self.unclear_rate = 0.0
+        self._trouble = trouble
 
     async def load(self) -> State:
         state, holds = self.disk.state, self.disk.holds
@@ -130,7 +138,9 @@ class SimGateStore:
     ) -> list[Entry]:
         wanted = states or tuple(EntryState)
         found = (each for each in self.disk.entries.values() if each.quota_uid == uid)
-        page = sorted((e for e in found if e.number > after_number and e.state in wanted), key=lambda e: e.number)
+        page = sorted(
+            (e for e in found if e.number > after_number and e.state in wanted), key=lambda e: e.number
+        )
         return page[:limit]
 
     async def probe(self) -> None:
@@ -161,7 +171,7 @@ class SimGateStore:
             raise StoreUnavailable("the disk is full", clean=True)
         disk.writing = decided.state, decided.changes
         done = self._loop.create_future()
-        unclear = chance.random() < self.unclear_rate
+        unclear = chance.random() < self._trouble.unclear_rate
         delay = 0.0002 + 0.002 * chance.random() if chance.random() < 0.95 else 0.2 * chance.random()
         at = self._loop.time() + delay
         self._loop.at(at, "disk", self._settle, disk.writing, done, not unclear or chance.random() < 0.5)

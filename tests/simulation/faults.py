@@ -17,20 +17,20 @@ Fault = Callable[["World", Random], None]
 
 
 def kill_agent(world: World, chance: Random) -> None:
-    """kill -9, or the power is gone: then the controller does not learn of it."""
+    """Kill -9, or the power is gone: then the controller does not learn of it."""
     if machine := _running(world, chance):
         world.kill_agent(machine, written=chance.random() < 0.5, noticed=chance.random() < 0.6)
 
 
 def start_agents(world: World, chance: Random) -> None:
-    """systemd does its work."""
+    """Systemd does its work."""
     for machine in world.machines:
         if chance.random() < 0.7:
             world.start_agent(machine)
 
 
 def kill_controller(world: World, chance: Random) -> None:
-    """kill -9, or the power is gone: then the agents do not learn of it."""
+    """Kill -9, or the power is gone: then the agents do not learn of it."""
     world.kill_controller(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
 
 
@@ -177,6 +177,7 @@ def heal(world: World) -> None:
     chance = Random(0)
     resume(world, chance)
     empty_disks(world, chance)
+    world.trouble.unclear_rate = 0
     world.network.cut_off.clear()
     for stream in world.network.all_streams():
         for direction in (stream.up, stream.down):

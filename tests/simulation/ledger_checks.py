@@ -102,9 +102,13 @@ class LedgerChecks:
         excuse = sum(self.excuse(lineage, uid) for lineage in self._truth.lineages_in(uid))
         if bound is not None:
             what = f"quota {quota.name} ({uid}): {total} were given out"
-            require(total <= bound + excuse, "S7", f"{what}, the bound is {bound}, unheard of at most {excuse}")
+            require(
+                total <= bound + excuse, "S7", f"{what}, the bound is {bound}, unheard of at most {excuse}"
+            )
         if uid not in self.tainted:
-            require(total <= allowed + excuse, "S2", f"{quota.name} ({uid}): {total} given out, {allowed} allowed")
+            require(
+                total <= allowed + excuse, "S2", f"{quota.name} ({uid}): {total} given out, {allowed} allowed"
+            )
 
     def excuse(self, lineage: Lineage, uid: str) -> int:
         """What nobody can know of an enrolment's spending."""
@@ -189,7 +193,9 @@ class LedgerChecks:
         self._highest[new.uid] = max(self._highest.get(new.uid, 0), new.target)
         if old is not None and new.target < old.target and not self.put_back_unseen:
             known = self._known.get(new.uid, 0)
-            require(new.target >= known, "S2", f"{new.name}: the target fell to {new.target}, {known} are known")
+            require(
+                new.target >= known, "S2", f"{new.name}: the target fell to {new.target}, {known} are known"
+            )
 
     def _follow_epoch(self, old: Epoch | None, new: Epoch) -> None:
         lineage = self._truth.lineages.get(new.key)
@@ -235,7 +241,9 @@ class LedgerChecks:
     def _check_quota(self, uid: str, before: int, decided: int, facts: int) -> None:
         quota = self.tables.quotas[uid]
         escrowed = self._escrowed.get(uid, 0)
-        require(quota.escrowed == escrowed, "S2", f"{quota.name}: E is {escrowed}, its sums say {quota.escrowed}")
+        require(
+            quota.escrowed == escrowed, "S2", f"{quota.name}: E is {escrowed}, its sums say {quota.escrowed}"
+        )
         if decided > 0 and escrowed - facts > quota.target:
             what = f"{quota.name}: decisions raised E by {decided} ({before} to {escrowed})"
             require(False, "S2", f"{what}, the target is {quota.target}")

@@ -20,15 +20,17 @@ from quota_server.fleet.fleet import Fleet
 from quota_server.keys import MasterKey
 from quota_server.ledger.administration import Administration
 from quota_server.ledger.enrolment import Enrolments
-from quota_server.ledger.link_batch import LinkBatches
+from quota_server.ledger.events import HelloEvent, LinkEvent
+from quota_server.ledger.link_batch import BatchResult, LinkBatches
 from quota_server.ledger.marks import Marks
 from quota_server.ledger.model import AgentKey
 from quota_server.ledger.recovery import Recovery
 from quota_server.overrides.decisions import Overrides
 from quota_server.services.agent_link_service import AgentLinkService
+from quotafleet.link.messages import Hello
 from tests.simulation.clocks import MachineClock
 from tests.simulation.database import Database, SimLedgerStore
-from tests.simulation.disk import Disk, SimGateStore
+from tests.simulation.disk import Disk, SimGateStore, Trouble
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.network import Network, ServerContext
 
@@ -57,15 +59,17 @@ class Credential:
 class ControllerMachine:
     """Where quota-server runs."""
 
-    def __init__(self, loop: SimLoop, seed: str, database: Database, heartbeat_ms: int) -> None:
+    def __init__(
+        self, loop: SimLoop, seed: str, database: Database, heartbeat_ms: int, trouble: Trouble
+    ) -> None:
         self.clock = MachineClock(loop)
         self.database = database
         self.heartbeat_ms = heartbeat_ms
         self.lives = 0
         self.process = Process(loop, CONTROLLER)
         self.process.alive = False
-        self.unclear_rate = 0.0
         self._loop = loop
+        self._trouble = trouble
         self._chance = Random(f"{seed}/controller")
         self._ids = itertools.count(1)
         self.store: SimLedgerStore
@@ -76,6 +80,8 @@ class ControllerMachine:
         self.recovery: Recovery
         self.links: AgentLinkService
         self.serving = False
+        #: The hellos that the ledger decides on at this moment, the first with each dial.
+        self.deciding: dict[tuple[AgentKey, int], Hello] = {}
 
     @property
     def up(self) -> bool:
@@ -87,16 +93,13 @@ class ControllerMachine:
         assert not self.process.alive
         self.lives += 1
         self.process = Process(self._loop, CONTROLLER)
-        self.store = store = SimLedgerStore(self.database, self._loop, self._chance)
-        store.unclear_rate = self.unclear_rate
+        self.store = store = SimLedgerStore(self.database, self._loop, self._chance, self._trouble)
         self.administration = Administration(store, self._new_id)
         self.overrides = Overrides(store, self._new_id, keep_ms=KEEP_HEARTBEATS * self.heartbeat_ms)
         self.enrolments = Enrolments(store, self._new_id)
         self.recovery = Recovery(store)
-        batches = LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms)
-        self.fleet = Fleet(
-            batches, self.administration, self.overrides, store, self.clock, self.heartbeat_ms
-        )
+        batches = _Noted(LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms), self.deciding)
+        self.fleet = Fleet(batches, self.administration, self.overrides, store, self.clock, self.heartbeat_ms)
         self.links = AgentLinkService(self.fleet, KEYS, self.clock, self.heartbeat_ms)
         self.process.spawn(self._run(), "controller")
 
@@ -130,6 +133,21 @@ class ControllerMachine:
         return f"id-{next(self._ids):05}"
 
 
+class _Noted:
+    """`LinkBatches`, and a note of the hellos in the batch under way."""
+
+    def __init__(self, batches: LinkBatches, deciding: dict[tuple[AgentKey, int], Hello]) -> None:
+        self._batches = batches
+        self._deciding = deciding
+
+    async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult:
+        self._deciding.clear()
+        for event in batch:
+            if isinstance(event, HelloEvent):
+                self._deciding.setdefault((event.agent, event.hello.dial), event.hello)
+        return await self._batches.handle(batch, now_ms)
+
+
 class AgentMachine:
     """Where quota-agent runs. `name` is the machine's: a clone has another one, and the same credential."""
 
@@ -141,13 +159,13 @@ class AgentMachine:
         network: Network,
         controllers: Callable[[], list[ControllerMachine]],
         archive: Callable[[AgentMachine, Disk], Disk],
+        trouble: Trouble,
     ) -> None:
         self.name = name
         self.clock = MachineClock(loop)
         self.process = Process(loop, name)
         self.process.alive = False
         self.lives = 0
-        self.unclear_rate = 0.0
         self.settings = GateSettings()
         #: Open for callers; None while it does not run.
         self.gate: Gate | None = None
@@ -158,6 +176,7 @@ class AgentMachine:
         self._network = network
         self._controllers = controllers
         self._archive = archive
+        self._trouble = trouble
         self._chance = Random(f"{seed}/{name}")
 
     @property
@@ -170,8 +189,7 @@ class AgentMachine:
         assert not self.process.alive
         self.lives += 1
         self.process = Process(self._loop, self.name)
-        store = SimGateStore(self.disk, self._loop, self._chance, self._put_aside)
-        store.unclear_rate = self.unclear_rate
+        store = SimGateStore(self.disk, self._loop, self._chance, self._trouble, self._put_aside)
         self.process.spawn(self._run(store), self.name)
 
     def kill(self, *, written: bool) -> None:
@@ -189,7 +207,7 @@ class AgentMachine:
             async with gate:
                 await gate.bind(who.agent, *who.key)
                 self.gate = gate
-                dial = self._network.dial(self.name, who.token, self._find)
+                dial = self._network.dial(self.name, who.token, self.disk, self._find)
                 uplink = Uplink(gate, self.clock, targets=[CONTROLLER], dial=dial, random=chance.random)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(uplink.run(), name=f"uplink of {self.name}")

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 import grpc
 
 from quota_agent.uplink.dialling import CannotConnect
-from quota_server.ledger.model import AgentKey
+from quotafleet.link.messages import Hello
+from quotafleet.link.wire import from_request
+from tests.simulation.disk import Disk
 from tests.simulation.loop import Process, SimLoop, current_process
 
 #: So many messages fit into a direction that does not flow; then its writer waits.
@@ -195,11 +197,13 @@ class Stream:
         name: str,
         host: Host,
         token: str,
+        disk: Disk,
         heard: Callable[[Stream, Any], None],
     ) -> None:
         self.name = name
         #: The machine that dialled.
         self.agent = name.partition("/")[0]
+        self.disk = disk
         self._heard = heard
         self.up = Direction(loop, chance, weather, f"up {name}")
         self.down = Direction(loop, chance, weather, f"down {name}")
@@ -275,16 +279,16 @@ class Network:
         self.streams: list[Stream] = []
         #: How streams opened from now on behave.
         self.draw_weather: Callable[[Random], Weather] = lambda _: Weather()
-        #: Told of every hello that a controller reads: whose machine, for which enrolment, with which dial.
-        self.heard_hello: Callable[[str, AgentKey, int], None] = lambda *_: None
+        #: From which disk each hello came that a controller has read.
+        self.hellos: dict[Hello, Disk] = {}
         #: Agents that reach nobody.
         self.cut_off: set[str] = set()
         self._loop = loop
         self._seed = seed
         self._opened = 0
 
-    def dial(self, agent: str, token: str, find: Callable[[str], Host | None]) -> Any:
-        """A `quota_agent.uplink.dialling.Dial` for an agent."""
+    def dial(self, agent: str, token: str, disk: Disk, find: Callable[[str], Host | None]) -> Any:
+        """A `quota_agent.uplink.dialling.Dial` for an agent that runs on `disk`."""
 
         @asynccontextmanager
         async def dial(target: str) -> AsyncIterator[Callable[[], AgentCall]]:
@@ -297,7 +301,7 @@ class Network:
                 host = find(target)
                 if host is None or agent in self.cut_off:
                     raise CannotConnect("the connection was lost")
-                opened.append(self._open(agent, host, token))
+                opened.append(self._open(agent, host, token, disk))
                 return opened[0].call
 
             try:
@@ -315,19 +319,20 @@ class Network:
 
     def _heard(self, stream: Stream, message: Any) -> None:
         if message.WhichOneof("message") == "hello":
-            hello = message.hello
-            self.heard_hello(stream.agent, AgentKey(hello.agent_uid, hello.epoch), hello.dial)
+            hello = from_request(message)
+            assert isinstance(hello, Hello)
+            self.hellos[hello] = stream.disk
 
     def all_streams(self) -> list[Stream]:
         """Every stream that at least one end believes in."""
         self.streams = [stream for stream in self.streams if not stream.over]
         return list(self.streams)
 
-    def _open(self, agent: str, host: Host, token: str) -> Stream:
+    def _open(self, agent: str, host: Host, token: str, disk: Disk) -> Stream:
         self._opened += 1
         chance = Random(f"{self._seed}/{agent}/{self._opened}")
         weather, name = self.draw_weather(chance), f"{agent}/{self._opened}"
-        stream = Stream(self._loop, chance, weather, name, host, token, self._heard)
+        stream = Stream(self._loop, chance, weather, name, host, token, disk, self._heard)
         self.streams.append(stream)
         return stream
 

@@ -71,7 +71,12 @@ class Operators:
         if quota is None:
             return
         known = quota.known_count
-        targets = (quota.target + chance.randint(1, 60), known, max(0, known - 1), chance.randint(known, known + 50))
+        targets = (
+            quota.target + chance.randint(1, 60),
+            known,
+            max(0, known - 1),
+            chance.randint(known, known + 50),
+        )
         target = chance.choice((*targets, quota.target // 2))
         run = lambda call: self._controller.administration.set_target(call, name, target, None)  # noqa: E731
         self._do(Job("set-target", run, fan_out=True))
@@ -164,9 +169,7 @@ class Operators:
             self._do(Job("decide-override", run))
         elif overrides:
             revoked = chance.choice(overrides[-5:]).override_id
-            self._do(
-                Job("revoke-override", lambda call: self._controller.overrides.revoke(call, revoked))
-            )
+            self._do(Job("revoke-override", lambda call: self._controller.overrides.revoke(call, revoked)))
 
     # --- recovery ----------------------------------------------------------------------------------------------------
 

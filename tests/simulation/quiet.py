@@ -9,12 +9,21 @@ from quota_agent.errors import Refusal
 from quota_agent.gate.model import AcquireRequest
 from quota_agent.gate.quota import Quota as AgentQuota
 from quota_server.ledger.escrow import allocation_sums, assignment_sums, override_sums
-from quota_server.ledger.model import AgentKey, Allocation, AllocationKey, Epoch, Quota, QuotaState, Sums
+from quota_server.ledger.model import (
+    AgentKey,
+    Allocation,
+    AllocationKey,
+    Assume,
+    Epoch,
+    Quota,
+    QuotaState,
+    Sums,
+)
 from quota_server.ledger.policies import Policy
-from quotafleet.link.messages import OverrideState
+from quotafleet.link.messages import FenceKind, OverrideState
 from tests.simulation import faults
 from tests.simulation.machines import AgentMachine, Credential
-from tests.simulation.truth import NOTHING, require
+from tests.simulation.truth import NOTHING, Lineage, require
 from tests.simulation.world import World
 
 #: Everybody is back after this at the latest: the longest pause before a dial, the first answer, and some.
@@ -67,7 +76,20 @@ def _mend(world: World) -> None:
         world.start_agent(machine)
     world.install(chance)
     if world.controller.up:
+        for machine in world.machines:
+            _settle_again(world, machine)
         world.operators.finish_recovery(lambda epoch: not _may_be_heard(world, epoch))
+
+
+def _settle_again(world: World, machine: AgentMachine) -> None:
+    """An end that a ledger which was put back has forgotten: the store's refusals name it, an operator repeats it."""
+    tables = world.database.tables
+    agent = machine.disk.state.agent
+    epoch = tables.epochs.get(_own_key(machine))
+    if agent.fenced is FenceKind.ENDED and epoch is not None and not epoch.ended:
+        enrolled = tables.agents[epoch.agent_uid]
+        if not enrolled.retired:
+            world.operators.settle(enrolled.name, epoch.epoch, Assume.SPENT_LIMIT)
 
 
 def _own_key(machine: AgentMachine) -> AgentKey:
@@ -95,7 +117,11 @@ def _not_connected(world: World) -> Iterator[str]:
         lineage = world.truth.lineages.get(key)
         accepted = lineage is not None and lineage.accepted is store
         if not (machine.up and accepted and epochs[key].online):
-            yield f"{machine.name}, agent {machine.credential.agent}, store {machine.disk.number}"
+            owner = lineage.accepted.disk.number if lineage is not None and lineage.accepted else None
+            yield (
+                f"{machine.name}, agent {machine.credential.agent} {key}, store {store.disk.number}, up={machine.up}, "
+                f"store accepted last: {owner}, the ledger has {epochs[key]}, the store {store.disk.state.agent}"
+            )
 
 
 def _disagreements(world: World) -> Iterator[str]:
@@ -156,10 +182,12 @@ def _check_counts(world: World) -> None:
     for uid, quota in tables.quotas.items():
         lineages = world.truth.lineages_in(uid)
         counted = quota.sums.count + quota.sums.held + quota.sums.charge + quota.sums.overridden
-        unheard = sum(world.ledger.excuse(lineage, uid) for lineage in lineages)
+        unheard = sum(world.ledger.excuse(lineage, uid) + _lost(world, lineage, uid) for lineage in lineages)
         total = world.truth.total(uid)
         what = f"{quota.name} ({uid}): {total} given out, the ledger counts {counted}"
-        require(total <= counted + unheard + quota.sums.at_risk, "S7", f"{what}, unheard of at most {unheard}")
+        require(
+            total <= counted + unheard + quota.sums.at_risk, "S7", f"{what}, unheard of at most {unheard}"
+        )
         for lineage in lineages:
             store = lineage.accepted
             allocation = tables.allocations.get(AllocationKey(uid, *lineage.key))
@@ -168,7 +196,18 @@ def _check_counts(world: World) -> None:
             if store.alive and store.disk.state.agent.fenced is None:
                 spent = store.spent.get(uid, NOTHING)
                 said = (allocation.totals.count, allocation.held, allocation.totals.overridden)
-                require(said == tuple(spent), "S5", f"{allocation.key}: {said} reported, {tuple(spent)} spent")
+                require(
+                    said == tuple(spent), "S5", f"{allocation.key}: {said} reported, {tuple(spent)} spent"
+                )
+
+
+def _lost(world: World, lineage: Lineage, uid: str) -> int:
+    """What a store spent that the ledger took last, and that was lost before it could say so."""
+    store = lineage.accepted
+    allocation = world.database.tables.allocations.get(AllocationKey(uid, *lineage.key))
+    if store is None or store.alive or allocation is None or allocation.settled:
+        return 0
+    return max(0, store.total(uid) - allocation.used - allocation.totals.overridden)
 
 
 def check_demand(world: World, chance: Random, most_events: int) -> None:
@@ -187,7 +226,9 @@ def check_demand(world: World, chance: Random, most_events: int) -> None:
             request_id = f"probe-{world.loop.events}-{number}"
             try:
                 wait_ms = min(2 * beat_ms, 10_000)
-                answers.append(await gate.acquire(AcquireRequest(quota.name, request_id, amount, max_wait_ms=wait_ms)))
+                answers.append(
+                    await gate.acquire(AcquireRequest(quota.name, request_id, amount, max_wait_ms=wait_ms))
+                )
                 return
             except Refusal as refusal:
                 if refusal.reason != "QUOTA_REACHED":
@@ -203,32 +244,47 @@ def check_demand(world: World, chance: Random, most_events: int) -> None:
 
 
 def _who_can_be_served(world: World) -> list[tuple[AgentMachine, Quota, int]]:
+    """Agents with an amount that they cannot grant now, and that others who can be reached do not use."""
     tables = world.database.tables
-    now_ms = world.controller.clock.wall_ms()
     found = []
     for quota in tables.quotas.values():
         if quota.policy is not Policy.MAX_MIN or quota.state is not QuotaState.OPEN or quota.overcommitted:
             continue
-        parts = {a.key.agent: a for a in tables.allocations.values() if a.quota_uid == quota.uid and not a.settled}
-        online = {m.credential.key: m for m in world.machines if m.up and m.credential.key in parts}
-        for key, machine in online.items():
-            part = tables.assignments[quota.uid, key.agent_uid]
-            agent = tables.agents[key.agent_uid]
-            state = machine.disk.state
-            if not (part.assigned and part.max is None and agent.active and agent.key == key):
-                continue
-            if state.agent.fenced is not None or state.newest(quota.name) is None:
-                continue
-            if state.newest(quota.name).uid != quota.uid or not tables.epochs[key].online:
-                continue
-            idle = max(0, quota.target - quota.reserve - quota.escrowed)
-            for other, allocation in parts.items():
-                if other == key or other not in online or allocation.kept_until_ms > now_ms:
-                    continue
-                keeps = tables.assignments[quota.uid, other.agent_uid].min
-                idle += max(0, allocation.exposure - max(allocation.used, keeps))
-            mine = parts[key]
-            if idle > 0 and mine.kept_until_ms <= now_ms:
+        parts = [a for a in tables.allocations.values() if a.quota_uid == quota.uid and not a.settled]
+        for machine in world.machines:
+            mine = next((a for a in parts if a.key.agent == machine.credential.key), None)
+            if (
+                mine is not None
+                and _may_grow(world, machine, quota, mine)
+                and _idle(world, quota, parts, mine) > 0
+            ):
                 found.append((machine, quota, mine.exposure - mine.used + 1))
     return found
 
+
+def _may_grow(world: World, machine: AgentMachine, quota: Quota, mine: Allocation) -> bool:
+    tables = world.database.tables
+    part, agent = tables.assignments[quota.uid, mine.agent_uid], tables.agents[mine.agent_uid]
+    known = machine.disk.state.newest(quota.name)
+    is_member = part.assigned and agent.active and agent.key == mine.key.agent and part.max is None
+    is_linked = (
+        machine.up and tables.epochs[mine.key.agent].online and machine.disk.state.agent.fenced is None
+    )
+    return is_member and is_linked and part.weight > 0 and known is not None and known.uid == quota.uid
+
+
+def _idle(world: World, quota: Quota, parts: list[Allocation], mine: Allocation) -> int:
+    """Units that nobody uses, is promised, or keeps."""
+    tables = world.database.tables
+    now_ms = world.controller.clock.wall_ms()
+    idle = quota.target - quota.reserve - quota.escrowed
+    for other in parts:
+        if other is mine:
+            continue
+        least = tables.assignments[quota.uid, other.agent_uid].min
+        if not tables.epochs[other.key.agent].online:
+            idle -= max(0, least - other.exposure)
+        elif other.kept_until_ms <= now_ms:
+            idle += max(0, other.exposure - max(other.used, least))
+        idle -= max(0, least - other.exposure)
+    return idle

@@ -67,12 +67,16 @@ def _check_quota(name: str, quota: Quota, before: Quota | None, store: StoreTrut
     what = f"{name}, quota {quota.uid}"
     spent = store.spent.get(quota.uid, NOTHING)
     count = quota.consumed - quota.released
-    require(spent.counted + spent.held <= quota.limit, "S1", f"{what}: {spent} is past the limit {quota.limit}")
+    require(
+        spent.counted + spent.held <= quota.limit, "S1", f"{what}: {spent} is past the limit {quota.limit}"
+    )
     said = (count, quota.held, quota.totals.overridden)
     require(said == tuple(spent), "S4", f"{what} says {said}, its entries say {tuple(spent)}")
     if before is None:
         return
-    require(quota.totals.covers(before.totals), "S5", f"{what}: totals fell, {before.totals} to {quota.totals}")
+    require(
+        quota.totals.covers(before.totals), "S5", f"{what}: totals fell, {before.totals} to {quota.totals}"
+    )
     require(quota.sequence > before.sequence, "S5", f"{what}: changed without a new sequence")
     require(quota.revision >= before.revision, "S3", f"{what}: went back to {quota.revision}")
     rose = quota.revision == before.revision and quota.limit > before.limit

@@ -15,7 +15,7 @@ from tests.memory_store import MemoryLedgerStore, Tables
 from tests.simulation import faults
 from tests.simulation.clients import Clients
 from tests.simulation.database import Database
-from tests.simulation.disk import Disk, Moves
+from tests.simulation.disk import Disk, Moves, Trouble
 from tests.simulation.ledger_checks import LedgerChecks
 from tests.simulation.loop import SimLoop, owner
 from tests.simulation.machines import AgentMachine, ControllerMachine, Credential
@@ -40,10 +40,11 @@ class World:
         self.truth = Truth()
         self.network = Network(self.loop, plan.seed)
         self.network.draw_weather = plan.draw_weather
-        self.network.heard_hello = self._heard_hello
         self.database = Database(self)
-        self.controller = ControllerMachine(self.loop, plan.seed, self.database, plan.heartbeat_ms)
-        self.controller.unclear_rate = plan.unclear_rate
+        self.trouble = Trouble(plan.unclear_rate)
+        self.controller = ControllerMachine(
+            self.loop, plan.seed, self.database, plan.heartbeat_ms, self.trouble
+        )
         self.ledger = LedgerChecks(self.truth, self._find_accepted)
         self.ledger.tables = self.database.tables
         self.clients = Clients()
@@ -55,8 +56,6 @@ class World:
         self.trace: deque[tuple[float, str, object]] = deque(maxlen=TRACE_LINES)
         self._backups: dict[AgentMachine, Disk] = {}
         self._database_backup: Tables | None = None
-        #: Stores by what their hello named: agent, dial, and the controller's life that heard it.
-        self._hellos: dict[tuple[AgentKey, int, int], StoreTruth] = {}
         self._disks = 0
         self._names = 0
 
@@ -85,12 +84,9 @@ class World:
         self.ledger.wrote(book)
         self.trace.append((self.loop.time(), "ledger", book.notes or book.touched))
 
-    def _heard_hello(self, machine: str, key: AgentKey, dial: int) -> None:
-        store = next(self.truth.stores[m.disk.number] for m in self.machines if m.name == machine)
-        self._hellos.setdefault((key, dial, self.controller.lives), store)
-
     def _find_accepted(self, key: AgentKey, dial: int) -> StoreTruth | None:
-        return self._hellos.get((key, dial, self.controller.lives))
+        hello = self.controller.deciding.get((key, dial))
+        return self.truth.stores[self.network.hellos[hello].number] if hello is not None else None
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -117,6 +113,7 @@ class World:
 
     def schedule(self, actions: list[Action]) -> None:
         """Have these happen from now on."""
+        self.trouble.unclear_rate = self.plan.unclear_rate
         began = self.loop.time()
         for action in actions:
             self.loop.at(began + action.at_ms / 1000, action.kind, self._act, action)
@@ -255,7 +252,9 @@ class World:
         self.operators.ask_again(chance)
 
     def _finish_recovery(self, chance: Random) -> None:
-        self.operators.finish_recovery(lambda epoch: not self.machines_of(epoch.key) and chance.random() < 0.5)
+        self.operators.finish_recovery(
+            lambda epoch: not self.machines_of(epoch.key) and chance.random() < 0.5
+        )
 
     def _install(self, chance: Random) -> None:
         self.install(chance)
@@ -274,7 +273,7 @@ class World:
     def machines_of(self, key: AgentKey) -> list[AgentMachine]:
         """Machines with the credential of this enrolment that can still say something."""
         mine = (machine for machine in self.machines if machine.credential.key == key)
-        return [machine for machine in mine if not machine.disk.state.agent.fence_confirmed]
+        return [machine for machine in mine if machine.disk.state.agent.fenced is None]
 
     def start_controller(self) -> None:
         """Begin its next life, unless it runs."""
@@ -292,7 +291,6 @@ class World:
     def start_agent(self, machine: AgentMachine) -> None:
         """Begin its next life, unless it runs."""
         if not machine.process.alive:
-            machine.unclear_rate = self.plan.unclear_rate
             machine.start()
 
     def kill_agent(self, machine: AgentMachine, *, written: bool, noticed: bool) -> None:
@@ -313,6 +311,7 @@ class World:
         if backup is None or backup.state.agent.epoch != machine.disk.state.agent.epoch:
             return
         self.kill_agent(machine, written=chance.random() < 0.5, noticed=True)
+        self._gone(machine.disk)
         self._put_in(machine, backup)
 
     def clone(self, machine: AgentMachine) -> None:
@@ -326,6 +325,7 @@ class World:
     def lose_store(self, machine: AgentMachine) -> None:
         """Begin anew with an empty disk."""
         self.kill_agent(machine, written=False, noticed=True)
+        self._gone(machine.disk)
         machine.disk = self._new_disk()
 
     def renew_credential(self, machine: AgentMachine) -> None:
@@ -371,7 +371,13 @@ class World:
     def _new_machine(self) -> AgentMachine:
         self._names += 1
         machine = AgentMachine(
-            self.loop, self.plan.seed, f"m{self._names}", self.network, self._controllers, self._archive
+            self.loop,
+            self.plan.seed,
+            f"m{self._names}",
+            self.network,
+            self._controllers,
+            self._archive,
+            self.trouble,
         )
         self.machines.append(machine)
         return machine
@@ -380,6 +386,7 @@ class World:
         return [self.controller]
 
     def _archive(self, machine: AgentMachine, disk: Disk) -> Disk:
+        self._gone(disk)
         return self._new_disk()
 
     def _new_disk(self) -> Disk:
@@ -387,6 +394,9 @@ class World:
         disk = Disk(self._disks, self)
         self.truth.begin(disk)
         return disk
+
+    def _gone(self, disk: Disk) -> None:
+        self.truth.stores[disk.number].alive = False
 
     def _put_in(self, machine: AgentMachine, copy: Disk) -> None:
         self._disks += 1

@@ -162,3 +162,15 @@ def test_approvals_of_the_same_generation_are_merged() -> None:
     link.received(Update((allocation(generation=1),), (approval("second"),)), 0)
     [_, command] = link.stored(None, 0)
     assert command == Store(Apply((allocation(generation=1),), (approval("first"), approval("second"))))
+
+
+def test_asks_that_are_denied_without_an_id_are_told_apart() -> None:
+    """An ask that nobody can grant is denied without becoming an override, so none of them has an id."""
+    link = AgentLink()
+    link.opened(Hello("agent", 1, "store", 7, b"m0", 0, ()), 0)
+    link.received(Welcome(b"m1", 1, 50, HEARTBEAT, ()), 0)
+    denials = tuple(OverrideUpdate("", ask, "q", 5, OverrideState.DENIED) for ask in ("ask-1", "ask-2"))
+    for denial in denials:
+        link.received(Update((), (denial,)), 0)
+    [_, command] = link.stored(None, 0)
+    assert command == Store(Apply((), denials))

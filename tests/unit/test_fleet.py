@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
+
 from quota_server.clock import SystemClock
 from quota_server.errors import StoreUnavailable
 from quota_server.fleet.connection import Connection
 from quota_server.fleet.fleet import Asks, Fleet
-from quota_server.fleet.protocol import AgentSession
+from quota_server.fleet.protocol import AgentSession, Ending
+from quota_server.ledger.calls import Change
 from quota_server.ledger.effects import Effects
 from quota_server.ledger.events import LinkEvent
 from quota_server.ledger.link_batch import BatchResult
@@ -30,12 +33,13 @@ class Gated:
         self.open = asyncio.Event()
         self.open.set()
         self.failing = False
+        self.unclear = False
 
     async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult:
         self.entered.set()
         await self.open.wait()
         if self.failing:
-            raise StoreUnavailable("the disk is full")
+            raise StoreUnavailable("the disk is full", unclear=self.unclear)
         return await self._ledger.batches.handle(batch, now_ms)
 
 
@@ -135,3 +139,30 @@ async def test_the_end_of_a_stream_whose_hello_was_late_does_not_touch_the_strea
         await at.fleet.closed(late)
         assert at.fleet.is_connected(at.site.key)
         assert await at.online()
+
+
+async def test_after_a_commit_of_which_nobody_knows_every_agent_says_hello_again() -> None:
+    """What was decided, if it was, no stream was told of; an agent that says hello is told everything."""
+    async with bench() as at:
+        connection = await at.dial()
+        at.gated.failing = True
+        other = Connection(AgentSession(BEAT, 0))
+        event = other.session.received(replace(at.site.hello_message(), epoch=9), 0)
+        assert event is not None
+        await at.fleet.handle(other, event)
+        assert connection.session.ending is None, "the disk was full: nothing was decided"
+        at.gated.unclear = True
+        await at.fleet.handle(other, event)
+        assert connection.session.ending == Ending(None)
+
+
+async def test_after_an_unclear_decision_of_an_operator_every_agent_says_hello_again() -> None:
+    async with bench() as at:
+        connection = await at.dial()
+
+        async def decide() -> Change:
+            raise StoreUnavailable("the connection broke in the commit", unclear=True)
+
+        with pytest.raises(StoreUnavailable):
+            await at.fleet.carry_out(decide, 0)
+        assert connection.session.ending == Ending(None)

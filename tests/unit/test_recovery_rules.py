@@ -250,3 +250,43 @@ async def test_a_controller_that_restarts_without_a_restore_needs_no_learning_ph
         await again.set_target(200)
         await again.settle_down(a, b)
         assert a.part.limit + b.part.limit == 200
+
+
+async def test_a_generation_that_was_begun_before_is_not_begun_again(
+    tmp_path: Path, put_back: Restored
+) -> None:
+    """The same backup is put back twice: what was given out under the first recovery is not given out again."""
+    lost = await lost_after_growth(tmp_path, "a", "b")
+    shutil.copytree(tmp_path / "backup", tmp_path / "kept")
+    async with put_back(lost) as ledger:
+        a, b = ledger.sites.values()
+        await ledger.recovery.begin(ledger.now_ms)
+        await a.hello()
+        await a.sync()
+        met = a.part.revision
+        assert met.generation == 1
+    shutil.rmtree(tmp_path / "backup")
+    shutil.copytree(tmp_path / "kept", tmp_path / "backup")
+    async with put_back(ledger) as again:
+        assert await again.recovery.begin(again.now_ms) == 1
+        await b.hello()
+        assert isinstance(await a.hello(), Welcome)
+        await a.sync()
+        assert a.part.revision.generation == 2
+        assert not (await again.epoch(b)).heard_generation, "it is adopted anew in the generation that counts"
+
+
+async def test_a_fenced_store_is_fenced_again_by_a_ledger_that_forgot_it(
+    tmp_path: Path, put_back: Restored
+) -> None:
+    """Welcomed, it would take the place of the store that it is a copy of."""
+    lost = await lost_after_growth(tmp_path, "a", "b")
+    async with put_back(lost) as ledger:
+        a, _ = ledger.sites.values()
+        a.fenced_kind = FenceKind.COPY
+        assert await a.hello() == Fence(FenceKind.COPY)
+        epoch = await ledger.epoch(a)
+        assert (epoch.fenced, epoch.online) == (True, False)
+        assert ledger.store is not None
+        async with ledger.store.transaction() as transaction:
+            assert transaction.book.meta.recovering, "a fenced store, too, shows that the ledger was put back"

@@ -73,7 +73,13 @@ words = st.sampled_from(
         m.OverrideState.APPROVED,
     ]
 )
-overrides = st.builds(m.OverrideUpdate, ids, st.just("") | ids, ids, some_units, words, st.booleans())
+#: Denied without becoming an override: then it has no id.
+denials = st.builds(
+    m.OverrideUpdate, st.just(""), ids, ids, some_units, st.just(m.OverrideState.DENIED), st.booleans()
+)
+overrides = denials | st.builds(
+    m.OverrideUpdate, ids, st.just("") | ids, ids, some_units, words, st.booleans()
+)
 kinds = st.sampled_from(m.FenceKind)
 
 from_agents = st.one_of(

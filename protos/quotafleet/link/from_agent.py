@@ -11,6 +11,7 @@ from quotafleet.link.messages import (
     MAX_OPEN_REQUESTS,
     MAX_UNITS,
     FenceAck,
+    FenceKind,
     FinalStanding,
     FromAgent,
     Hello,
@@ -68,6 +69,8 @@ def _fill_hello(out: pb.Hello, hello: Hello) -> None:
     _add_standings(out.standings, hello.standings)
     _add_override_standings(out.overrides, hello.overrides)
     _add_asks(out.asks, hello.asks)
+    if hello.fenced is not None:
+        out.fenced = parts.FENCES[hello.fenced]
 
 
 def _hello(message: pb.Hello) -> Hello:
@@ -82,7 +85,15 @@ def _hello(message: pb.Hello) -> Hello:
         standings=checks.each(message.standings, _standing, "standings"),
         overrides=checks.each(message.overrides, _override_standing, "overrides"),
         asks=checks.each(message.asks, _ask, "asks"),
+        fenced=_fenced(message.fenced) if message.fenced else None,
     )
+
+
+def _fenced(number: int) -> FenceKind:
+    kind = parts.FENCE_KINDS.get(number)
+    if kind is None:
+        raise FieldError("fenced", f"is no kind of fence that this controller knows: {number}")
+    return kind
 
 
 def _fill_report(out: pb.Report, report: Report) -> None:

@@ -203,12 +203,16 @@ def _add_overrides(out: Any, overrides: Iterable[OverrideUpdate]) -> None:
 
 
 def _override(message: pb.OverrideUpdate) -> OverrideUpdate:
+    state = checks.member(message.state, _STATES, "state")
+    ask_id = checks.text(message.ask_id, "ask_id", checks.MAX_ID_CHARS)
+    # An ask that nobody can grant, say of a closed quota, is denied without becoming an override.
+    nameless = not message.override_id and ask_id and state is OverrideState.DENIED
     return OverrideUpdate(
-        override_id=checks.identifier(message.override_id, "override_id"),
-        ask_id=checks.text(message.ask_id, "ask_id", checks.MAX_ID_CHARS),
+        override_id="" if nameless else checks.identifier(message.override_id, "override_id"),
+        ask_id=ask_id,
         quota_uid=checks.identifier(message.quota_uid, "quota_uid"),
         amount=checks.some_units(message.amount, "amount"),
-        state=checks.member(message.state, _STATES, "state"),
+        state=state,
         revoked=message.revoked,
     )
 

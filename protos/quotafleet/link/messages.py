@@ -149,6 +149,8 @@ class Hello:
     overrides: tuple[OverrideStanding, ...] = ()
     asks: tuple[OverrideAsk, ...] = ()
     protocol_version: int = PROTOCOL_VERSION
+    #: Set: the store is fenced. A controller that was put back may not know it any more.
+    fenced: FenceKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -417,6 +417,7 @@ class Hello(_message.Message):
     STANDINGS_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
     ASKS_FIELD_NUMBER: _builtins.int
+    FENCED_FIELD_NUMBER: _builtins.int
     agent_uid: _builtins.str
     """The agent's immutable uid, from its credential."""
     epoch: _builtins.int
@@ -429,6 +430,8 @@ class Hello(_message.Message):
     """The session mark last stored; empty if none."""
     protocol_version: _builtins.int
     """1."""
+    fenced: Global___FenceKind.ValueType
+    """Set: the store is fenced, for this reason. It is never welcomed again, whatever the controller remembers."""
     @_builtins.property
     def clock_time(self) -> _timestamp_pb2.Timestamp:
         """The agent's clock."""
@@ -458,10 +461,11 @@ class Hello(_message.Message):
         standings: _abc.Iterable[Global___Standing] | None = ...,
         overrides: _abc.Iterable[Global___OverrideStanding] | None = ...,
         asks: _abc.Iterable[Global___OverrideAsk] | None = ...,
+        fenced: Global___FenceKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_time", b"clock_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_uid", b"agent_uid", "asks", b"asks", "clock_time", b"clock_time", "dial", b"dial", "epoch", b"epoch", "mark", b"mark", "overrides", b"overrides", "protocol_version", b"protocol_version", "standings", b"standings", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_uid", b"agent_uid", "asks", b"asks", "clock_time", b"clock_time", "dial", b"dial", "epoch", b"epoch", "fenced", b"fenced", "mark", b"mark", "overrides", b"overrides", "protocol_version", b"protocol_version", "standings", b"standings", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -717,7 +721,7 @@ class OverrideUpdate(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     override_id: _builtins.str
-    """The controller's id."""
+    """The controller's id. Empty where an ask is DENIED without becoming an override, say because the quota is closed."""
     ask_id: _builtins.str
     """The agent's id, if the agent asked."""
     quota_uid: _builtins.str

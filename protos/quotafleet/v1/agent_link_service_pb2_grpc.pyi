@@ -50,7 +50,8 @@ class AgentLinkServiceStub:
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
          cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
-         that in every later life until it reads `FenceDone`; then it stops dialling.
+         that in every later life until it reads `FenceDone`; then it stops dialling. Its later hellos say that it is
+         `fenced`: they are answered by a fence again, even by a controller whose database has forgotten the first one.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
@@ -114,7 +115,8 @@ class AgentLinkServiceAsyncStub(AgentLinkServiceStub):
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
          cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
-         that in every later life until it reads `FenceDone`; then it stops dialling.
+         that in every later life until it reads `FenceDone`; then it stops dialling. Its later hellos say that it is
+         `fenced`: they are answered by a fence again, even by a controller whose database has forgotten the first one.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
@@ -174,7 +176,8 @@ class AgentLinkServiceServicer(metaclass=_abc_1.ABCMeta):
          max(its dial, last_dial) and dials again with one more.
        - `Fence`: this store may spend nothing any more. The agent makes the fence durable - in the same transaction it
          cancels open holds and unspent overrides, and draws a new store id - and answers with `FenceAck`. It repeats
-         that in every later life until it reads `FenceDone`; then it stops dialling.
+         that in every later life until it reads `FenceDone`; then it stops dialling. Its later hellos say that it is
+         `fenced`: they are answered by a fence again, even by a controller whose database has forgotten the first one.
     3. From then on the agent sends a `Report` at least once per heartbeat (an empty one is fine), at once after it has
        stored an update, and early when requests wait for more limit. The controller answers each with `ReportAck`.
        A stream silent for two heartbeats counts as unreachable and is ended by the controller.
