@@ -37,6 +37,12 @@ def test_a_fenced_store_ends_no_entry_any_more(gate: PureGate, verb: Verb) -> No
     assert gate.entries[Q, "hold"].state is EntryState.CANCELLED
 
 
+@pytest.mark.parametrize("verb", Verb)
+def test_no_entry_ends_in_a_quota_that_this_agent_has_no_part_in(gate: PureGate, verb: Verb) -> None:
+    answer = gate.end(verb, "a", quota="elsewhere")
+    assert getattr(answer, "reason", None) == "NOT_ASSIGNED"
+
+
 def test_that_the_final_totals_have_arrived_is_remembered_once_and_only_of_a_fenced_store(
     gate: PureGate,
 ) -> None:
