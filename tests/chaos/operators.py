@@ -37,8 +37,7 @@ class Operator:
         self._world = world
         self._chance = world.chance("operator")
         self._numbers = itertools.count(1)
-        #: (agent, quota) whose limit is fixed; agents that are switched off.
-        self._fixed: set[tuple[str, str]] = set()
+        #: Agents that are switched off, and quotas that are not as they were.
         self._off: set[str] = set()
         self._changed: set[str] = set()
 
@@ -185,7 +184,6 @@ class Operator:
         request = quotas.SetAgentTargetRequest(
             quota=quota, agent=agent, target=self._chance.randint(0, 100), reason="chaos", wait=_WAIT
         )
-        self._fixed.add((agent, quota))
         await self.call("set agent target", self.quotas.SetAgentTarget, request)
 
     async def _change(self) -> None:
@@ -271,7 +269,6 @@ class Operator:
         await self.must("close quota", self.quotas.CloseQuota, quotas.CloseQuotaRequest(quota=old))
         world.closed.append(old)
         await self.create(NAMED)
-        self._fixed = {each for each in self._fixed if each[1] != NAMED}
         self._changed.discard(NAMED)
         for slot in world.slots:
             await self.assign(slot.store.credential.agent, NAMED)
@@ -283,13 +280,16 @@ class Operator:
         """Take back whatever keeps agents from being served: fixed limits, suspensions, agents that are off."""
         for quota in QUOTAS:
             await self._restore(quota)
-        names = {slot.store.credential.agent for slot in self._world.slots}
-        for agent in sorted(self._off & names):
-            await self.must(
-                "switch agent", self.agents.UpdateAgent, admin.UpdateAgentRequest(agent=agent, active=True)
-            )
-        for agent, quota in sorted(self._fixed):
-            if agent in names:
-                await self.assign(agent, quota)
+        for slot in self._world.slots:
+            # As the controller knows it: a database that was put back may have forgotten what was taken back before.
+            name = slot.store.credential.agent
+            request = admin.GetAgentRequest(agent=name)
+            agent = (await self.must("get agent", self.agents.GetAgent, request)).agent
+            if not agent.active:
+                await self.must(
+                    "switch agent", self.agents.UpdateAgent, admin.UpdateAgentRequest(agent=name, active=True)
+                )
+            for part in agent.assignments:
+                if part.min or part.HasField("max"):
+                    await self.assign(name, part.quota)
         self._off.clear()
-        self._fixed.clear()
