@@ -9,7 +9,8 @@ GOOGLEAPIS := build/googleapis/.copied
 # In as many processes as there are cores; a module of tests is in one of them, for some share a server.
 PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 # The tests that run the ledger, the gate and both ends of the link in their own process.
-COVERING := tests/unit tests/model/test_gate_model.py --ignore-glob='*/test_rules_*' --ignore-glob='*/test_taric_*' \
+COVERING := tests/unit tests/model/test_gate_model.py \
+	$(foreach name,house rules_* taric_*,--ignore-glob='*/test_$(name).py') \
 	$(addprefix tests/integration/test_,gate_*.py ledger_*.py agent_admin_service.py fanout.py link_service.py \
 	override_service.py quota_service*.py single_site.py uplink.py)
 
