@@ -1,0 +1,99 @@
+"""What a call may end with: a refusal as the contract has it, fields by their paths; and a context without a net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.rpc import status_pb2
+
+from quotafleet.errors import CODES, DETAILS_KEY, FIELD_INVALID, from_status
+
+_part: Final = re.compile(r"([a-z_][a-z0-9_]*)(?:\[([^\]]*)\])?").fullmatch
+#: Trailers are bounded: more than this would not arrive.
+_MAX_DETAILS_BYTES: Final = 7_500
+
+#: Fields that are in no message but are named all the same: metadata of the call.
+METADATA_FIELDS: Final = ("quotafleet-actor",)
+
+
+class Ended(Exception):
+    """A call ended with a status; what the service's own context would raise."""
+
+
+class FakeContext:
+    """A call's context: who calls, and how the call ended."""
+
+    def __init__(self, metadata: Iterable[tuple[str, str]] = ()) -> None:
+        self.metadata = tuple(metadata)
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+        self.trailing: tuple[tuple[str, Any], ...] = ()
+        self.written: list[Any] = []
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self.metadata
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def write(self, message: Any) -> None:
+        self.written.append(message)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[tuple[str, Any], ...] = ()
+    ) -> NoReturn:
+        self.code, self.details, self.trailing = code, details, trailing_metadata
+        raise grpc.aio.AbortError(details)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+    def set_trailing_metadata(self, trailing: tuple[tuple[str, Any], ...]) -> None:
+        self.trailing = trailing
+
+    def refusal(self, request: Descriptor | None = None) -> str:
+        """The reason with which the call was refused, "" if it was not; fails if a refusal is not as it must be."""
+        if self.code is None:
+            return ""
+        status = status_pb2.Status.FromString(dict(self.trailing).get(DETAILS_KEY, b""))
+        error = from_status(status)
+        assert error.reason in CODES, f"{self.code} without a reason: {self.details!r}"
+        assert CODES[error.reason] is self.code is error.code, f"{error.reason} came with {self.code}"
+        assert self.details, f"{error.reason} says nothing"
+        assert len(status.SerializeToString()) <= _MAX_DETAILS_BYTES, "these details would not arrive"
+        assert bool(error.fields) >= (error.reason == FIELD_INVALID), "no field is named"
+        for path, problem in error.fields:
+            assert problem, f"nothing is said of {path}"
+            if request is not None:
+                check_path(path, request)
+        return error.reason
+
+
+def check_path(path: str, message: Descriptor) -> None:
+    """Fails unless the path names a field, as in `report.standings[3].totals.released`, or a oneof."""
+    if path in METADATA_FIELDS:
+        return
+    inside: Descriptor | None = message
+    for part in _split(path):
+        match = _part(part)
+        assert match is not None and inside is not None, f"no path: {path!r}"
+        name, index = match.groups()
+        if name in inside.oneofs_by_name:
+            inside = None
+            continue
+        field = inside.fields_by_name.get(name)
+        assert field is not None, f"{inside.full_name} has no field {name!r}: {path!r}"
+        assert index is None or field.is_repeated, f"{name} is no list: {path!r}"
+        inside = field.message_type if field.type == FieldDescriptor.TYPE_MESSAGE else None
+
+
+def _split(path: str) -> list[str]:
+    """At points that are not within brackets: the keys of a map may have any."""
+    return re.findall(r"[^.\[]+(?:\[[^\]]*\])?", path)
