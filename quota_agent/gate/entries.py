@@ -224,10 +224,12 @@ def _step(draft: Draft, entry: Entry, target: EntryState) -> Granted:
         quota.held -= units
         if target is _COUNTED:
             quota.consumed += units
-    elif entry.override_id is not None:
-        quota.override_released += units
     else:
-        quota.released += units
+        if entry.override_id is not None:
+            quota.override_released += units
+        else:
+            quota.released += units
+        quota.lower_marks()
     quota.ratchet()
     entry = entry._replace(state=target)
     draft.put(entry)

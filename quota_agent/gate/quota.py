@@ -35,9 +35,10 @@ class Quota:
     held: int = 0
     #: Grows with every durable change of this quota.
     sequence: int = 0
-    #: Totals stored beside the newest session mark that is known to have been shown: what a copy is charged above.
+    #: Totals of when least was in use since the newest session mark that is known to have been shown was stored: what a
+    #: copy is charged above.
     marked: Totals = _NO_TOTALS
-    #: Totals stored beside the session mark held now, of which nobody knows yet whether it will ever be shown.
+    #: The same since the session mark held now was stored, of which nobody knows yet whether it will ever be shown.
     marking: Totals = _NO_TOTALS
     #: Number of the newest entry.
     last_entry: int = 0
@@ -87,6 +88,19 @@ class Quota:
         """Let the limit fall after units came back; it never rises within a revision."""
         if self.limit > self.wanted:
             self.limit = max(self.wanted, self.used)
+
+    def lower_marks(self) -> None:
+        """Let the baselines fall after units came back.
+
+        Whoever copied this store may have done so at any moment since the mark. What was released before that moment
+        the other store has released too: it must not make up for what was spent here since.
+        """
+        totals = self.totals
+        in_use = totals.count + totals.overridden
+        if in_use < self.marked.count + self.marked.overridden:
+            self.marked = totals
+        if in_use < self.marking.count + self.marking.overridden:
+            self.marking = totals
 
     def check(self, before: Quota | None) -> None:
         """Assert what must hold in every durable state (S1), and against the state before (S5)."""

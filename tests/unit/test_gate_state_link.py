@@ -147,6 +147,19 @@ def test_a_mark_is_stored_beside_the_totals_of_that_moment_and_is_the_baseline_o
     assert gate.state.quotas[uid_of("other")].marked == Totals()
 
 
+def test_what_was_released_before_a_store_was_copied_does_not_make_up_for_what_was_spent_after(
+    gate: PureGate,
+) -> None:
+    """The other store has released it too."""
+    gate.group(acquire("a", 4), acquire("b", 2))
+    gate.apply(mark=b"m1")
+    gate.apply(mark=b"m2")
+    gate.end(Verb.RELEASE, "a")
+    gate.granted(acquire("after the copy", 3))
+    final = named(gate.one(FenceStore(FenceKind.COPY, "drawn")))[Q]
+    assert (final.totals.count, final.marked.count) == (5, 2)
+
+
 # --- fences -----------------------------------------------------------------------------------------------------------
 
 

@@ -171,8 +171,8 @@ class Report:
 class FinalStanding:
     """What a fenced store spent of one quota.
 
-    `marked` are the totals that it stored beside the newest session mark known to have been shown. A copy is charged
-    what is above: too much, by what was spent between two marks, never too little.
+    `marked` are the totals of when least was in use since it stored the newest mark that is known to have been shown. A
+    copy is charged what is above: too much, by what was spent between two marks, never too little.
     """
 
     quota_uid: str

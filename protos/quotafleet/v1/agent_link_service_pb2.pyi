@@ -547,10 +547,10 @@ class FinalStanding(_message.Message):
 
     @_builtins.property
     def marked_totals(self) -> Global___Totals:
-        """Totals that were stored together with the newest session mark that is known to have been shown: the one before the
-        mark held. The mark held may never be shown, and what was spent before it was stored must be charged all the same.
-        A copy is charged totals - marked_totals: never too little, and too much by what was spent between two marks, about
-        a heartbeat's worth.
+        """Totals of the moment at which least was in use since the newest session mark that is known to have been shown was
+        stored: the one before the mark held. The mark held may never be shown, and what was spent before it was stored must
+        be charged all the same; and the store may have been copied at that very moment. A copy is charged what is in use
+        above it: never too little, and too much by what was spent between two marks, about a heartbeat's worth.
         """
 
     def __init__(

@@ -70,9 +70,10 @@ class AgentLinkServiceStub:
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 
@@ -140,9 +141,10 @@ class AgentLinkServiceServicer:
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 
@@ -220,9 +222,10 @@ class AgentLinkService:
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 

@@ -71,9 +71,10 @@ class AgentLinkServiceStub:
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 
@@ -136,9 +137,10 @@ class AgentLinkServiceAsyncStub(AgentLinkServiceStub):
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 
@@ -197,9 +199,10 @@ class AgentLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     SESSION MARKS
 
     The controller gives out a mark in `Welcome` and again in some `ReportAck`s. The agent stores the newest one durably,
-    together with its totals at that moment, and presents it in every later hello and report. A mark is opaque. A new one
-    is given out only after the one before was presented. So an agent that stores a mark while it holds another knows
-    that the other was shown, and keeps the totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
+    together with its totals at that moment, and presents it in every later hello and report. While less is in use than in
+    those totals, the present ones take their place. A mark is opaque. A new one is given out only after the one before
+    was presented. So an agent that stores a mark while it holds another knows that the other was shown, and keeps the
+    totals that it stored beside that one, too: `FinalStanding.marked_totals`. A
     hello with a mark that was neither shown nor offered last comes from a copied or restored store, and is fenced. A
     store that has none yet presents an empty mark.
 
