@@ -209,7 +209,10 @@ class LedgerChecks:
                 require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
             lineage.unsure = False
         if new.final and (old is None or not old.final):
+            # Of several stores the one that turned up first counts in full, the others on top.
             lineage.unsure = False
+            last = [each for each in lineage.stores if each.disk.state.agent.store_id == new.store_id]
+            lineage.accepted = last[0] if last else lineage.accepted
 
     def _approve(self, override: Override) -> None:
         self._approved[override.override_id] = (override.quota_uid, override.amount)
