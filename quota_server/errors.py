@@ -31,7 +31,7 @@ class LedgerRefusal(QuotaServerError):
 
 
 class StoreUnavailable(LedgerRefusal):
-    """The database did not take the change. If it is `unclear`, the commit itself failed, and it may have been taken."""
+    """The database did not take the change. If it is `unclear`, the commit itself failed: it may have been taken."""
 
     def __init__(self, message: str, *, unclear: bool = False) -> None:
         super().__init__("STORE_UNAVAILABLE", message)

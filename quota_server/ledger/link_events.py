@@ -40,7 +40,7 @@ from quotafleet.link.messages import (
 
 _log = logging.getLogger(__name__)
 
-_NOT_ENDED = "this epoch has not ended; if this database was put back to a state before it did, settle or retire it again"
+_NOT_ENDED = "this epoch has not ended; if this database was put back to before it did, settle or retire it again"
 
 
 class LinkEvents:
@@ -96,9 +96,8 @@ class LinkEvents:
         if epoch.ended:
             return Reply((Fence(FenceKind.ENDED),))
         self._notice_restore(epoch, hello, mark)
-        if (
-            hello.fenced is not None
-        ):  # this ledger has forgotten that; the store must not take the place of another
+        # A store that this ledger has forgotten to be fenced must not take the place of another.
+        if hello.fenced is not None:
             self._book.decide(replace(self._book.epochs[epoch.key], fenced=True))
             return Reply((Fence(hello.fenced),))
         self._accept(epoch, mark, hello)

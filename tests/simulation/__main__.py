@@ -71,12 +71,18 @@ def summarise(outcomes: list[Outcome], seconds: float) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default 1)")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, one after the other (default 1)")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="how many seeds, one after the other (default 1)"
+    )
     parser.add_argument("--steps", type=int, default=EVENTS, help=f"events of each seed (default {EVENTS:,})")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
     parser.add_argument("--keep", help="replay only these actions of the seed's plan, by number")
     parser.add_argument("--trace", action="store_true", help="with --keep: print what led to the failure")
-    parser.add_argument("--shrink-seconds", type=float, default=SHRINK_SECONDS, help="0: do not shrink a failure")
+    parser.add_argument(
+        "--shrink-seconds", type=float, default=SHRINK_SECONDS, help="0: do not shrink a failure"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
 
@@ -129,7 +135,9 @@ def _replay(options: argparse.Namespace, out: Console) -> int:
     if options.trace:
         _print_trace(outcome, out)
     found = f"event {outcome.events}: {outcome.violation}" if outcome.violation else "everything holds"
-    out.print(f"seed {outcome.seed}, {len(numbers)} actions, digest {outcome.digest:08x}: {found}", markup=False)
+    out.print(
+        f"seed {outcome.seed}, {len(numbers)} actions, digest {outcome.digest:08x}: {found}", markup=False
+    )
     return 1 if outcome.violation else 0
 
 
@@ -141,7 +149,14 @@ def _print_trace(outcome: Outcome, out: Console) -> None:
 
 def _show(summary: dict[str, object], out: Console) -> None:
     table = Table(show_header=False)
-    for name in ("seeds", "events", "simulated_hours", "quiet_points", "events_per_second_and_core", "seconds"):
+    for name in (
+        "seeds",
+        "events",
+        "simulated_hours",
+        "quiet_points",
+        "events_per_second_and_core",
+        "seconds",
+    ):
         table.add_row(name.replace("_", " "), f"{summary[name]:,}")
     for kind in ("faults", "actions"):
         counts = summary[kind]

@@ -1,4 +1,4 @@
-"""The applications on an agent's machine: what they ask of the gate, what they were told, and whether that is kept (S4).
+"""The applications on an agent's machine: what they ask of the gate, what they were told, whether that is kept (S4).
 
 A caller that gets no answer, because the agent died or its store failed, asks again with the same request_id.
 """
@@ -44,6 +44,7 @@ class Clients:
         self.told: dict[int, Told] = {}
         self.outcomes: dict[str, int] = {}
         self._numbers = 0
+        self._repeated: set[str] = set()
 
     def on(self, disk: Disk) -> Told:
         """What was told of a disk. A copy knows nothing of what was told after it was made."""
@@ -67,7 +68,10 @@ class Clients:
         if override is not None and chance.random() < 0.5:
             override_id, most = override
             request = AcquireRequest(
-                name, request.request_id, chance.randint(1, most + 1), override_id=override_id
+                name,
+                request.request_id,
+                chance.choice((chance.randint(1, most), most, most + chance.randint(1, 5))),
+                override_id=override_id,
             )
         self.on(machine.disk).asked.append(request)
         self._ask_for(machine, request)
@@ -89,17 +93,27 @@ class Clients:
             answers = await self._refused(gate.acquire_batch(items, atomic))
             if isinstance(answers, Refusal):
                 self._count("batch", answers)
+                if answers.reason != "STORE_UNAVAILABLE":
+                    self._check_nothing_kept(disk, items)
                 return
             for item, answer in zip(items, answers, strict=True):
                 self._answered(disk, item, answer)
 
         self._begin(machine, ask())
 
+    def _check_nothing_kept(self, disk: Disk, items: list[AcquireRequest]) -> None:
+        """Of a batch that was refused as a whole nothing is left."""
+        asked = {item.request_id for item in items} - self._repeated
+        kept = [key for key in disk.entries if key[1] in asked]
+        require(not kept, "S4", f"a batch was refused, and {kept} are on store {disk.number}")
+
     def repeat(self, machine: AgentMachine, chance: Random) -> None:
         """A request that was made before, whatever became of it."""
         asked = self.on(machine.disk).asked
         if asked:
-            self._ask_for(machine, asked[-1 - int(len(asked) * chance.random() ** 3)])
+            request = asked[-1 - int(len(asked) * chance.random() ** 3)]
+            self._repeated.add(request.request_id)
+            self._ask_for(machine, request)
 
     def end(self, machine: AgentMachine, chance: Random) -> None:
         """Commit, cancel or release something."""
@@ -191,7 +205,7 @@ class Clients:
         self._begin(machine, ask())
 
     def _begin(self, machine: AgentMachine, work: Coroutine[Any, Any, None]) -> None:
-        machine.process.spawn(self._watch(work), "client")
+        machine.process.begin(self._watch(work), "client")
 
     async def _watch(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -217,7 +231,7 @@ class Clients:
         gate = machine.gate
         if not isinstance(gate, Gate) or not machine.disk.state.overrides:
             return None
-        views = [o for o in machine.disk.state.overrides.values()]
+        views = machine.disk.state.overrides.values()
         quotas = machine.disk.state.quotas
         mine = [o for o in views if o.quota_uid in quotas and quotas[o.quota_uid].terms.name == name]
         if not mine:

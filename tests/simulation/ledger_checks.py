@@ -36,6 +36,8 @@ class LedgerChecks:
         self._ever_at_risk: dict[str, int] = {}
         #: The database was put back and nobody was told: nothing holds until that is noticed.
         self.put_back_unseen = False
+        #: The database was ever put back.
+        self.was_restored = False
         #: Quotas of which limits may have been given out by a ledger that had been put back unseen.
         self.tainted: set[str] = set()
         self._pending: list[tuple[Record | None, Record]] = []
@@ -72,10 +74,11 @@ class LedgerChecks:
 
     def restored(self, tables: Tables) -> None:
         """The database was put back to an older state."""
-        self.tables = tables
+        self.tables, self.was_restored = tables, True
         self._escrowed.clear()
         self._known.clear()
-        for record in (*tables.allocations.values(), *tables.assignments.values()):
+        records: list[Allocation | Assignment] = [*tables.allocations.values(), *tables.assignments.values()]
+        for record in records:
             escrowed, known = _contribution(record)
             self._escrowed[record.quota_uid] = self._escrowed.get(record.quota_uid, 0) + escrowed
             self._known[record.quota_uid] = self._known.get(record.quota_uid, 0) + known

@@ -38,6 +38,11 @@ class Process:
         """Begin a task of this process."""
         return self._context.copy().run(self._loop.create_task, work, name=name or self.name)
 
+    def begin(self, work: Coroutine[Any, Any, None], name: str = "") -> None:
+        """Begin a task that nobody waits for."""
+        task = self.spawn(work, name)
+        assert task is not None
+
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Remember a task, so that it can be killed; forget those that are done now and then."""
         self._tasks[task] = None
@@ -159,9 +164,9 @@ class SimLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> SimHandle:  # type: ignore[override]
+    ) -> SimHandle:
         context = context if context is not None else contextvars.copy_context()
         handle = SimHandle(callback, args, context, self._now, "")
         process = context.get(_process)
@@ -169,29 +174,29 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> SimHandle:  # type: ignore[override]
+    ) -> SimHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> SimHandle:  # type: ignore[override]
+    ) -> SimHandle:
         context = context if context is not None else contextvars.copy_context()
         return self._timer(when, "timer", callback, args, context)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self,
         coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
         *,

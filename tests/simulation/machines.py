@@ -101,7 +101,7 @@ class ControllerMachine:
         batches = _Noted(LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms), self.deciding)
         self.fleet = Fleet(batches, self.administration, self.overrides, store, self.clock, self.heartbeat_ms)
         self.links = AgentLinkService(self.fleet, KEYS, self.clock, self.heartbeat_ms)
-        self.process.spawn(self._run(), "controller")
+        self.process.begin(self._run(), "controller")
 
     def kill(self, *, written: bool) -> None:
         """End it at once; `written`: what it was writing is there."""
@@ -169,6 +169,7 @@ class AgentMachine:
         self.settings = GateSettings()
         #: Open for callers; None while it does not run.
         self.gate: Gate | None = None
+        self.uplink: Uplink | None = None
         self.credential: Credential
         self.disk: Disk
         self._loop = loop
@@ -184,13 +185,18 @@ class AgentMachine:
         """Whether callers can reach its gate."""
         return self.process.alive and self.gate is not None
 
+    @property
+    def linked(self) -> bool:
+        """Whether a controller has welcomed it on a stream that it believes in."""
+        return self.up and self.uplink is not None and self.uplink.connected
+
     def start(self) -> None:
         """Begin another life, as `quota_agent.app` puts it together."""
         assert not self.process.alive
         self.lives += 1
         self.process = Process(self._loop, self.name)
         store = SimGateStore(self.disk, self._loop, self._chance, self._trouble, self._put_aside)
-        self.process.spawn(self._run(store), self.name)
+        self.process.begin(self._run(store), self.name)
 
     def kill(self, *, written: bool) -> None:
         """End it at once; `written`: what it was writing is there."""
@@ -208,7 +214,9 @@ class AgentMachine:
                 await gate.bind(who.agent, *who.key)
                 self.gate = gate
                 dial = self._network.dial(self.name, who.token, self.disk, self._find)
-                uplink = Uplink(gate, self.clock, targets=[CONTROLLER], dial=dial, random=chance.random)
+                self.uplink = uplink = Uplink(
+                    gate, self.clock, targets=[CONTROLLER], dial=dial, random=chance.random
+                )
                 async with asyncio.TaskGroup() as group:
                     group.create_task(uplink.run(), name=f"uplink of {self.name}")
                     group.create_task(gate.watch_writer(), name=f"gate of {self.name}")

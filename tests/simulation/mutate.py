@@ -47,7 +47,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname != self._mutant.module:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        assert spec is not None and spec.origin is not None
+        if spec is None or spec.origin is None:
+            return None
         loader = _Loader(fullname, spec.origin)
         loader.mutant = self._mutant
         spec.loader = loader

@@ -77,7 +77,7 @@ class Operators:
             max(0, known - 1),
             chance.randint(known, known + 50),
         )
-        target = chance.choice((*targets, quota.target // 2))
+        target = chance.choice((*targets, known, quota.target // 2))
         run = lambda call: self._controller.administration.set_target(call, name, target, None)  # noqa: E731
         self._do(Job("set-target", run, fan_out=True))
 
@@ -207,7 +207,7 @@ class Operators:
     def _begin(self, job: Job, call: Call) -> None:
         if self._controller.up:
             self._unanswered.append((job, call))
-            self._controller.process.spawn(self._watch(job, call), f"operator: {job.name}")
+            self._controller.process.begin(self._watch(job, call), f"operator: {job.name}")
 
     async def _watch(self, job: Job, call: Call) -> None:
         outcome = "ok"

@@ -113,8 +113,12 @@ ROUNDS = 12
 def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
     """The plan of a seed."""
     chance = Random(f"plan {seed}")
-    weights = dict(_CLIENTS)
+    weights: dict[str, float] = dict(_CLIENTS)
     busy = chance.choice((0.5, 1, 3))
+    if (
+        chance.random() < 0.3
+    ):  # give back nearly as much as is taken, so that limits follow the use up and down
+        weights |= {"end": 45}
     weights |= {kind: weight * busy for kind, weight in _OPERATORS.items()}
     violent = chance.choice((0.3, 1, 2, 4))
     for family in chance.sample(_FAULTS, chance.randint(2, len(_FAULTS))):
@@ -139,6 +143,6 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         quotas=chance.randint(1, 3),
         heartbeat_ms=chance.choice((500, 1_000, 5_000)),
         unclear_rate=chance.choice((0, 0, 0.01, 0.1)),
-        weather={name: chance.choice((0, 0.05, 0.3)) for name in ("loss", "repeat", "reorder")},
+        weather={name: chance.choice((0, 0.05, 0.4)) for name in ("loss", "repeat", "reorder")},
         rounds=drawn,
     )

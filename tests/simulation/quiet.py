@@ -1,4 +1,4 @@
-"""Quiet points: everything is healed, nobody asks for anything; then ledger and agents have to agree (L1 to L3, S6, S7)."""
+"""Quiet points: all is healed, nobody asks for anything; then ledger and agents have to agree (L1 to L3, S6, S7)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def become_quiet(world: World, most_events: int) -> bool:
         open_ends = away or next(_disagreements(world), None)
         if open_ends is None:
             break
-        if away is None and connected is None:
+        if away is not None:
+            connected = None  # something that was lost before shows only now
+        elif connected is None:
             connected = world.loop.time()
         late = connected is None and world.loop.time() > began + CONNECT_MS / 1000 + 4 * beat_ms / 1000
         require(not late, "L1", f"not connected long after everything was healed: {open_ends}")
@@ -68,13 +70,12 @@ def _mend(world: World) -> None:
         world.kill_controller(written=True, noticed=True)
         world.declare_restored()
     world.start_controller()
-    chance = Random(0)
     for machine in world.machines:
         agent = machine.disk.state.agent
         if not machine.process.alive and agent.agent_uid and agent.epoch != machine.credential.key.epoch:
             machine.credential = Credential(machine.credential.agent, _own_key(machine))
         world.start_agent(machine)
-    world.install(chance)
+    world.install()
     if world.controller.up:
         for machine in world.machines:
             _settle_again(world, machine)
@@ -116,7 +117,7 @@ def _not_connected(world: World) -> Iterator[str]:
         store = world.truth.stores[machine.disk.number]
         lineage = world.truth.lineages.get(key)
         accepted = lineage is not None and lineage.accepted is store
-        if not (machine.up and accepted and epochs[key].online):
+        if not (machine.linked and accepted and epochs[key].online):
             owner = lineage.accepted.disk.number if lineage is not None and lineage.accepted else None
             yield (
                 f"{machine.name}, agent {machine.credential.agent} {key}, store {store.disk.number}, up={machine.up}, "

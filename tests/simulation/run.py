@@ -97,7 +97,7 @@ class _Errors(logging.Handler):
 
 
 def _where(record: logging.LogRecord) -> str:
-    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""  # type: ignore[arg-type]
+    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from random import Random
 from quota_agent.gate.draft import Changes
 from quota_agent.gate.records import State
 from quota_server.ledger.book import Book
-from quota_server.ledger.model import AgentKey, Assume
+from quota_server.ledger.model import AgentKey
 from quota_server.ledger.recovery import Recovery
+from quotafleet.link.messages import FenceKind
 from tests.memory_store import MemoryLedgerStore, Tables
-from tests.simulation import faults
+from tests.simulation import faults, people
 from tests.simulation.clients import Clients
 from tests.simulation.database import Database
 from tests.simulation.disk import Disk, Moves, Trouble
@@ -23,7 +24,7 @@ from tests.simulation.network import Network
 from tests.simulation.operators import Operators
 from tests.simulation.plan import Action, Plan
 from tests.simulation.store_checks import check_overrides, check_store
-from tests.simulation.truth import StoreTruth, Truth, Violation
+from tests.simulation.truth import StoreTruth, Truth, Violation, require
 
 #: No more machines than this at a time, clones included.
 MAX_MACHINES = 9
@@ -36,7 +37,7 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.loop = SimLoop()
+        self.loop = SimLoop()  # type: ignore[abstract]  # the rest of it nobody calls
         self.truth = Truth()
         self.network = Network(self.loop, plan.seed)
         self.network.draw_weather = plan.draw_weather
@@ -66,6 +67,8 @@ class World:
         store = self.truth.follow(disk, moves)
         check_store(disk, store, before, changes, moves)
         check_overrides(disk, store, moves, self.ledger)
+        if before.agent.fenced is None and disk.state.agent.fenced is FenceKind.COPY:
+            self._check_fence(disk)
         for quota in changes.quotas:
             known = before.quotas.get(quota.uid)
             if known is None or quota.limit > known.limit:
@@ -74,6 +77,12 @@ class World:
             self.ledger.check_bound(uid)
         if moves:
             self.trace.append((self.loop.time(), f"store {disk.number}", moves))
+
+    def _check_fence(self, disk: Disk) -> None:
+        """Only where there are copies is a store fenced as one."""
+        lineage = self.truth.lineage_of(disk)
+        honest = len(lineage.stores) == 1 and not self.ledger.was_restored
+        require(not honest, "S6", f"store {disk.number} has no copies, and is fenced as one")
 
     def ledger_will_write(self, book: Book) -> None:
         """See `database.LedgerWatcher`."""
@@ -141,7 +150,7 @@ class World:
             if self.machines:
                 fault(self, chance)
             return
-        getattr(self, f"_{action.kind}")(chance)
+        people.ACTS[action.kind](self, chance)
 
     def begin(self) -> None:
         """The controller, the first quotas and agents, all of it assigned."""
@@ -151,115 +160,29 @@ class World:
         for name in self.quota_names():
             self.operators.create_quota(name, chance)
         for _ in range(self.plan.agents):
-            self._create_agent(chance)
+            self.create_agent()
         self.run_for(1_000, 10_000)
         for name in self.quota_names():
-            for agent in self._agents():
+            for agent in self.agents():
                 self.operators.assign(name, agent, chance)
         self.run_for(1_000, 20_000)
-        self.install(chance)
+        self.install()
 
     def quota_names(self) -> list[str]:
         """The names in use, closed and created again or not."""
         return [f"q{number}" for number in range(self.plan.quotas)]
 
-    def _agents(self) -> list[str]:
+    def agents(self) -> list[str]:
+        """Names of the agents that are enrolled."""
         return [agent.name for agent in self.database.tables.agents.values() if not agent.retired]
 
-    def _up(self, chance: Random) -> AgentMachine | None:
-        running = [machine for machine in self.machines if machine.up and not machine.process.paused]
-        return chance.choice(running) if running else None
-
-    def _acquire(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.acquire(machine, self.quota_names(), chance)
-
-    def _batch(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.batch(machine, self.quota_names(), chance)
-
-    def _repeat(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.repeat(machine, chance)
-
-    def _end(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.end(machine, chance)
-
-    def _ask_override(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.ask_override(machine, self.quota_names(), chance)
-
-    def _reset_clock(self, chance: Random) -> None:
-        if machine := self._up(chance):
-            self.clients.reset_clock(machine)
-
-    def _set_target(self, chance: Random) -> None:
-        self.operators.set_target(chance.choice(self.quota_names()), chance)
-
-    def _update_quota(self, chance: Random) -> None:
-        self.operators.update_quota(chance.choice(self.quota_names()), chance)
-
-    def _rebalance(self, chance: Random) -> None:
-        self.operators.rebalance(chance.choice(self.quota_names()))
-
-    def _close_quota(self, chance: Random) -> None:
-        self.operators.close_quota(chance.choice(self.quota_names()))
-
-    def _create_quota(self, chance: Random) -> None:
-        name = chance.choice(self.quota_names())
-        self.operators.create_quota(name, chance)
-        for agent in self._agents():
-            self.operators.assign(name, agent, chance)
-
-    def _set_agent_target(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.set_agent_target(chance.choice(self.quota_names()), chance.choice(agents), chance)
-
-    def _assign(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.assign(chance.choice(self.quota_names()), chance.choice(agents), chance)
-
-    def _unassign(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.unassign(chance.choice(self.quota_names()), chance.choice(agents))
-
-    def _switch_agent(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.switch_agent(chance.choice(agents), active=chance.random() < 0.6)
-
-    def _create_agent(self, chance: Random) -> None:
-        if len(self._agents()) < MAX_MACHINES - 2:
+    def create_agent(self) -> None:
+        """Enrol another one, unless there are enough."""
+        if len(self.agents()) < MAX_MACHINES - 2:
             self._names += 1
             self.operators.create_agent(f"a{self._names}")
 
-    def _retire(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.retire(chance.choice(agents), chance.choice(list(Assume)))
-
-    def _settle(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.settle(chance.choice(agents), 0, chance.choice(list(Assume)))
-
-    def _request_override(self, chance: Random) -> None:
-        if agents := self._agents():
-            self.operators.request_override(chance.choice(self.quota_names()), chance.choice(agents), chance)
-
-    def _decide_override(self, chance: Random) -> None:
-        self.operators.decide_override(chance)
-
-    def _ask_again(self, chance: Random) -> None:
-        self.operators.ask_again(chance)
-
-    def _finish_recovery(self, chance: Random) -> None:
-        self.operators.finish_recovery(
-            lambda epoch: not self.machines_of(epoch.key) and chance.random() < 0.5
-        )
-
-    def _install(self, chance: Random) -> None:
-        self.install(chance)
-
-    def install(self, _: Random) -> None:
+    def install(self) -> None:
         """Give every enrolled agent that has no machine one, with the credential of its newest epoch."""
         for agent in list(self.database.tables.agents.values()):
             uids = {machine.credential.key.agent_uid for machine in self.machines}

@@ -1,0 +1,8 @@
+"""Programs broken on purpose: each forgets one rule. The simulation has to notice, or it proves nothing."""
+
+from tests.simulation.mutants import agent, ledger
+from tests.simulation.mutants.mutant import Mutant
+
+MUTANTS = (*agent.MUTANTS, *ledger.MUTANTS)
+
+__all__ = ["MUTANTS", "Mutant"]
