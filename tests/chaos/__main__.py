@@ -54,15 +54,22 @@ def main() -> int:
         broken = "; ".join(dict.fromkeys(map(str, _leaves(group))))
         reporter.say(f"VIOLATION at seed {options.seed}, step {run.step}: {broken}", "bold red")
         keep, code = True, BROKEN
-    except* (CannotRun, DemoFailed) as group:
+    except* CannotRun as group:
         reporter.say(f"cannot be run: {'; '.join(map(str, _leaves(group)))}", "bold red")
-        keep, code = not isinstance(next(_leaves(group)), CannotRun), max(code, FAILED)
+        code = code or FAILED
+    except* DemoFailed as group:  # a program did not start, or not again
+        said = "; ".join(map(str, _leaves(group)))
+        reporter.say(f"FAILED at seed {options.seed}, step {run.step}: {said}", "bold red")
+        broken, keep, code = broken or said, True, code or (BROKEN if run.step else FAILED)
+    except* Exception:
+        console.print_exception()
+        keep, code = True, code or FAILED
     except* (KeyboardInterrupt, asyncio.CancelledError):
         reporter.say("interrupted: everything is stopped")
         code = INTERRUPTED
+    if run.world is not None:
+        run.world.disk.close(keep=keep)
     if keep:
-        with contextlib.suppress(OSError):  # what is mounted goes away with this process
-            shutil.copytree(folder / "disk", folder / "kept", ignore=shutil.ignore_patterns(disk.FILLER))
         reporter.say(f"logs and databases are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,13 +157,13 @@ class Run:
         world = World(self._folder, self._options.seed, library)
         world.tally.left_out = [str(kind) for kind in left_out]
         world.plants_lie = self._options.plant_lie
+        self.world = world
         if self._mounts:
             world.disk.mount()
         async with (
             world,
             Operator(world) as operator,
         ):
-            self.world = world
             await self._enrol(world, operator)
             self._faults = Faults(world, operator, self._reporter.fault)
             with contextlib.suppress(_Over):

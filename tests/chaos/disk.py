@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Final
 _MEGABYTES: Final = 256
 #: Says to the program that it runs where it may mount.
 _INSIDE: Final = "QUOTAFLEET_CHAOS_MOUNTS"
-FILLER: Final = "filler"
+_FILLER: Final = "filler"
 _BLOCK: Final = bytes(4_096)
 
 
@@ -38,16 +39,30 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mounted = False
         folder.mkdir()
 
     def mount(self) -> None:
         """Make it a file system of its own; call it before anything is written there."""
         options = f"size={_MEGABYTES}m,mode=0700"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "quotafleet", str(self.folder)], check=True)
+        self._mounted = True
+
+    def close(self, *, keep: bool) -> None:
+        """All processes have ended. What is on it is gone, or an ordinary folder in its place if it is to be kept."""
+        if not self._mounted:
+            return
+        copy = self.folder.with_suffix(".copy")
+        if keep:
+            shutil.copytree(self.folder, copy, ignore=shutil.ignore_patterns(_FILLER))
+        subprocess.run(["umount", str(self.folder)], check=True)
+        if keep:
+            self.folder.rmdir()
+            copy.rename(self.folder)
 
     def fill(self) -> None:
         """Leave not a byte."""
-        with (self.folder / FILLER).open("wb", buffering=0) as filler:
+        with (self.folder / _FILLER).open("wb", buffering=0) as filler:
             state = os.statvfs(self.folder)
             try:
                 os.posix_fallocate(filler.fileno(), 0, max(1, state.f_bavail * state.f_frsize))
@@ -60,4 +75,4 @@ class Disk:
 
     def empty(self) -> None:
         """Make room again."""
-        (self.folder / FILLER).unlink(missing_ok=True)
+        (self.folder / _FILLER).unlink(missing_ok=True)
