@@ -40,7 +40,9 @@ from quotafleet.link.messages import (
 
 _log = logging.getLogger(__name__)
 
-_NOT_ENDED = "this epoch has not ended; if this database was put back to before it did, settle or retire it again"
+_NOT_ENDED = (
+    "this epoch has not ended; if this database was put back to before it did, settle or retire it again"
+)
 
 
 class LinkEvents:
