@@ -201,6 +201,8 @@ class LedgerChecks:
             )
 
     def _follow_epoch(self, old: Epoch | None, new: Epoch) -> None:
+        went_back = old is not None and new.last_dial < old.last_dial
+        require(not went_back, "S5", f"{new.key}: dial {new.last_dial} was taken after a later one")
         lineage = self._truth.lineages.get(new.key)
         if lineage is None:
             return
@@ -241,6 +243,8 @@ class LedgerChecks:
             return
         require(new.totals.covers(old.totals), "S5", f"{what}: totals fell, {old.totals} to {new.totals}")
         require(new.revision >= old.revision, "S3", f"{what}: went back to revision {new.revision}")
+        rose = new.exposure > old.exposure and new.revision == old.revision
+        require(not rose, "S3", f"{what}: the exposure rose from {old.exposure} to {new.exposure} by itself")
         changed = new.offered > old.offered and new.revision == old.revision
         require(not changed, "S3", f"{what}: another limit under the same revision {new.revision}")
 

@@ -117,11 +117,12 @@ class SimLoop(asyncio.AbstractEventLoop):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Be the running loop of this thread."""
+        before = events._get_running_loop()
         events._set_running_loop(self)
         try:
             yield
         finally:
-            events._set_running_loop(None)
+            events._set_running_loop(before)
 
     def step(self) -> SimHandle | None:
         """Go on to the next timer and run what follows from it at once; None if there is nothing to wait for."""

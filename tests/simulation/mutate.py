@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutants import MUTANTS, Edit, Mutant
 
 #: Events of each seed, and seeds that are tried: the product is the most that a mutant may take to be caught.
 EVENTS = 10_000
@@ -30,37 +30,38 @@ class MutantStale(Exception):
 class _Loader(importlib.machinery.SourceFileLoader):
     """Loads a module with the change made."""
 
-    mutant: Mutant
+    edit: Edit
 
     def get_code(self, fullname: str) -> types.CodeType:
         source = self.get_data(self.path).decode()
-        return compile(mutated(source, self.mutant), self.path, "exec", dont_inherit=True)
+        return compile(mutated(source, self.edit), self.path, "exec", dont_inherit=True)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
+        self._edits = {edit.module: edit for edit in mutant.edits}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._mutant.module:
+        edit = self._edits.get(fullname)
+        if edit is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is None or spec.origin is None:
             return None
         loader = _Loader(fullname, spec.origin)
-        loader.mutant = self._mutant
+        loader.edit = edit
         spec.loader = loader
         return spec
 
 
-def mutated(source: str, mutant: Mutant) -> str:
+def mutated(source: str, edit: Edit) -> str:
     """The source with the change. Raises MutantStale if it does not have the place exactly once."""
-    found = source.count(mutant.find)
+    found = source.count(edit.find)
     if found != 1:
-        raise MutantStale(f"{mutant.name}: {mutant.module} has {mutant.find!r} {found} times")
-    return source.replace(mutant.find, mutant.put)
+        raise MutantStale(f"{edit.module} has {edit.find!r} {found} times")
+    return source.replace(edit.find, edit.put)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ class Caught:
 
 def hunt(mutant: Mutant, seeds: int = SEEDS, events: int = EVENTS) -> Caught:
     """Simulate the broken program, seed by seed, until a check finds it."""
-    assert mutant.module not in sys.modules, "a mutant has a process of its own"
+    for edit in mutant.edits:
+        if edit.module in sys.modules:
+            raise RuntimeError(f"{edit.module} is there already: a mutant has a process of its own")
     sys.meta_path.insert(0, _Finder(mutant))
     from tests.simulation.run import run_seed  # only now: it imports what is broken
 

@@ -55,7 +55,7 @@ class Operators:
             target,
             policy=chance.choice((Policy.MAX_MIN, Policy.MAX_MIN, *Policy)),
             reserve_percent=chance.choice((0, 0, 10)),
-            override_policy=chance.choice(list(OverridePolicy)),
+            override_policy=chance.choice((OverridePolicy.ASK, OverridePolicy.ASK, *OverridePolicy)),
             max_offline_ms=chance.choice((None, None, 60_000)),
         )
         self._do(Job("create-quota", lambda call: self._controller.administration.create_quota(call, quota)))

@@ -68,10 +68,10 @@ class Plan:
 
 
 #: What people ask, and how often relative to each other.
-_CLIENTS = {"acquire": 40, "batch": 4, "repeat": 9, "end": 16, "ask_override": 3}
+_CLIENTS = {"acquire": 40, "batch": 4, "repeat": 9, "end": 16, "ask_override": 4}
 _OPERATORS = {
     "set_target": 4,
-    "decide_override": 3,
+    "decide_override": 5,
     "ask_again": 3,
     "request_override": 2,
     "rebalance": 1,

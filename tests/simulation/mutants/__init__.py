@@ -1,8 +1,8 @@
 """Programs broken on purpose: each forgets one rule. The simulation has to notice, or it proves nothing."""
 
 from tests.simulation.mutants import agent, ledger
-from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.mutant import Edit, Mutant
 
 MUTANTS = (*agent.MUTANTS, *ledger.MUTANTS)
 
-__all__ = ["MUTANTS", "Mutant"]
+__all__ = ["MUTANTS", "Edit", "Mutant"]

@@ -1,6 +1,6 @@
 """Controllers that forget a rule."""
 
-from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.mutant import Edit, Mutant
 
 _ESCROW = "quota_server.ledger.escrow"
 _EVENTS = "quota_server.ledger.link_events"
@@ -108,6 +108,14 @@ def _ceiling""",
         _EVENTS,
         "return epoch if epoch is not None and epoch.last_dial == dial and epoch.online else None",
         "return epoch if epoch is not None and epoch.online else None",
+        Edit(
+            "quota_server.fleet.fleet",
+            """            older.session.supersede()
+            older.wake.set()
+""",
+            """            older.wake.set()
+""",
+        ),
     ),
     Mutant(
         "epoch-ignored",
