@@ -65,7 +65,9 @@ def group_of(step: int, seed: int) -> Group:
 
 def _word(step: int, chance: Random) -> Apply:
     names = ("q", "r")
-    updates = [AllocationUpdate(f"uid-{n}", Revision(0, step), chance.randint(0, 40), Terms(n)) for n in names]
+    updates = [
+        AllocationUpdate(f"uid-{n}", Revision(0, step), chance.randint(0, 40), Terms(n)) for n in names
+    ]
     override = OverrideUpdate(f"o-{step}", "", "uid-q", 5, OverrideState.APPROVED)
     return Apply(tuple(updates), (override,), b"mark-%d" % step, complete=chance.random() < 0.3)
 
@@ -90,7 +92,8 @@ async def run_gate(store: GateStore, seed: int) -> Steps:
     for step in range(STEPS):
         group, before = group_of(step, seed), state
         decision = await store.transact(
-            lookup(before, group), lambda known, g=group, s=before: decide(s, g, known, SETTINGS)  # type: ignore[misc]
+            lookup(before, group),
+            lambda known, g=group, s=before: decide(s, g, known, SETTINGS),  # type: ignore[misc]
         )
         state = decision.state
         yield step + 1

@@ -179,6 +179,7 @@ def heal(world: World) -> None:
     empty_disks(world, chance)
     world.trouble.unclear_rate = 0
     world.network.cut_off.clear()
+    world.network.draw_weather = lambda _: Weather()
     for stream in world.network.all_streams():
         for direction in (stream.up, stream.down):
             direction.weather = Weather()

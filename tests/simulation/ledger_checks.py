@@ -32,6 +32,7 @@ class LedgerChecks:
         #: Overrides ever approved, their amounts and their quotas.
         self._approved: dict[str, tuple[str, int]] = {}
         self._approved_units: dict[str, int] = {}
+        self._overrides_of: dict[tuple[AgentKey, str], list[str]] = {}
         self._highest: dict[str, int] = {}
         self._ever_at_risk: dict[str, int] = {}
         #: The database was put back and nobody was told: nothing holds until that is noticed.
@@ -71,6 +72,10 @@ class LedgerChecks:
         for _, record in self._pending:
             if isinstance(record, Allocation):
                 self._check_cover(record)
+            if isinstance(record, Allocation | Override):
+                lineage = self._truth.lineages.get(AgentKey(record.agent_uid, record.epoch))
+                if lineage is not None:
+                    self.check_lineage(lineage, record.quota_uid)
 
     def restored(self, tables: Tables) -> None:
         """The database was put back to an older state."""
@@ -113,6 +118,17 @@ class LedgerChecks:
                 total <= allowed + excuse, "S2", f"{quota.name} ({uid}): {total} given out, {allowed} allowed"
             )
 
+    def check_lineage(self, lineage: Lineage, uid: str) -> None:
+        """What one enrolment has spent is not above what the ledger counts for it: the bound, part by part (S7)."""
+        unknown = self.put_back_unseen or lineage.unsure or self.tables.meta.recovering
+        if unknown or uid not in self.tables.quotas:
+            return
+        total, counted = lineage.total(uid), self._counted_for(lineage, uid)
+        if total > counted:
+            excuse = self.excuse(lineage, uid)
+            what = f"{lineage.key} has given out {total} of {uid}, the ledger counts {counted} for it"
+            require(total <= counted + excuse, "S7", f"{what}, unheard of at most {excuse}")
+
     def excuse(self, lineage: Lineage, uid: str) -> int:
         """What nobody can know of an enrolment's spending."""
         if lineage.unsure:
@@ -150,8 +166,11 @@ class LedgerChecks:
         counted = 0
         if allocation is not None:
             counted = allocation.exposure + allocation.charge + allocation.at_risk + allocation.copies
-        spent = (o for o in self.tables.overrides.values() if o.agent == lineage.key and o.quota_uid == uid)
-        return counted + sum(_override_counts(override) for override in spent)
+        overrides = self.tables.overrides
+        mine = (
+            overrides[name] for name in self._overrides_of.get((lineage.key, uid), ()) if name in overrides
+        )
+        return counted + sum(_override_counts(override) for override in mine)
 
     def _stored(self, record: Record) -> Record | None:
         tables = self.tables
@@ -221,6 +240,7 @@ class LedgerChecks:
 
     def _approve(self, override: Override) -> None:
         self._approved[override.override_id] = (override.quota_uid, override.amount)
+        self._overrides_of.setdefault((override.agent, override.quota_uid), []).append(override.override_id)
         units = self._approved_units.get(override.quota_uid, 0)
         self._approved_units[override.quota_uid] = units + override.amount
 

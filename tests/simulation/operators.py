@@ -58,6 +58,10 @@ class Operators:
             override_policy=chance.choice((OverridePolicy.ASK, OverridePolicy.ASK, *OverridePolicy)),
             max_offline_ms=chance.choice((None, None, 60_000)),
         )
+        self.open_quota(quota)
+
+    def open_quota(self, quota: Quota) -> None:
+        """This quota."""
         self._do(Job("create-quota", lambda call: self._controller.administration.create_quota(call, quota)))
 
     def close_quota(self, name: str) -> None:
@@ -124,6 +128,10 @@ class Operators:
             max=chance.choice((None, None, None, 15)),
             initial_count=chance.choice((0, 0, 0, 4)),
         )
+        self.assign_part(name, agent, part)
+
+    def assign_part(self, name: str, agent: str, part: Assignment) -> None:
+        """Give an agent this part."""
         run = lambda call: self._controller.enrolments.assign_quota(  # noqa: E731
             call, name, agent, part, with_initial_count=False
         )

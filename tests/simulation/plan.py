@@ -121,7 +121,7 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         weights |= {"end": 45}
     weights |= {kind: weight * busy for kind, weight in _OPERATORS.items()}
     violent = chance.choice((0.3, 1, 2, 4))
-    for family in chance.sample(_FAULTS, chance.randint(2, len(_FAULTS))):
+    for family in chance.sample(_FAULTS, chance.choice((2, 3, 4, 6, len(_FAULTS)))):
         for kind, weight in family.items():
             weights[kind] = weights.get(kind, 0) + weight * violent
     kinds = list(weights)
@@ -139,8 +139,8 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         drawn.append(actions)
     return Plan(
         seed=str(seed),
-        agents=chance.randint(1, 5),
-        quotas=chance.randint(1, 3),
+        agents=chance.choice((1, 2, 2, 3, 3, 5)),
+        quotas=chance.choice((1, 1, 2, 3)),
         heartbeat_ms=chance.choice((500, 1_000, 5_000)),
         unclear_rate=chance.choice((0, 0, 0.01, 0.1)),
         weather={name: chance.choice((0, 0.05, 0.4)) for name in ("loss", "repeat", "reorder")},

@@ -41,7 +41,7 @@ class Outcome:
 
 def run_seed(seed: int, events: int = EVENTS, plan: Plan | None = None) -> Outcome:
     """Simulate until so many events have happened, or something does not hold."""
-    with _undisturbed() as logged:
+    with undisturbed() as logged:
         began = time.perf_counter()
         world = World(plan or draw_plan(seed))
         outcome = Outcome(seed, 0, 0.0, 0.0, 0, 0)
@@ -101,7 +101,7 @@ def _where(record: logging.LogRecord) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[list[str]]:
+def undisturbed() -> Iterator[list[str]]:
     """No garbage collection meanwhile, for it runs finalizers at odd moments; and nothing on the terminal."""
     logged: list[str] = []
     names = ("quota_server", "quota_agent")

@@ -1,4 +1,4 @@
-"""The simulated disks promise what SQLite keeps: killed at any moment, what was answered is there, and nothing is torn."""
+"""The simulated disks promise what SQLite keeps: killed at any moment, what was answered is there, nothing is torn."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ async def test_a_killed_store_holds_what_the_simulated_disk_may_hold(tmp_path: P
     assert said >= after
 
 
-async def test_without_a_kill_store_and_simulated_disk_hold_the_same_after_every_group(tmp_path: Path) -> None:
+async def test_without_a_kill_store_and_simulated_disk_hold_the_same_after_every_group(
+    tmp_path: Path,
+) -> None:
     model = gate_model(7)
     async with SqliteStore(tmp_path / "agent.db") as store:
         async for durable in run_gate(store, 7):

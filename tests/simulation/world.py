@@ -75,6 +75,7 @@ class World:
                 self.ledger.check_limit(store, quota.uid, quota.limit)
         for uid in {after.quota_uid for _, after in moves}:
             self.ledger.check_bound(uid)
+            self.ledger.check_lineage(self.truth.lineage_of(disk), uid)
         if moves:
             self.trace.append((self.loop.time(), f"store {disk.number}", moves))
 
@@ -123,6 +124,7 @@ class World:
     def schedule(self, actions: list[Action]) -> None:
         """Have these happen from now on."""
         self.trouble.unclear_rate = self.plan.unclear_rate
+        self.network.draw_weather = self.plan.draw_weather
         began = self.loop.time()
         for action in actions:
             self.loop.at(began + action.at_ms / 1000, action.kind, self._act, action)
@@ -182,11 +184,11 @@ class World:
             self._names += 1
             self.operators.create_agent(f"a{self._names}")
 
-    def install(self) -> None:
+    def install(self, most: int = MAX_MACHINES) -> None:
         """Give every enrolled agent that has no machine one, with the credential of its newest epoch."""
         for agent in list(self.database.tables.agents.values()):
             uids = {machine.credential.key.agent_uid for machine in self.machines}
-            if not agent.retired and agent.uid not in uids and len(self.machines) < MAX_MACHINES:
+            if not agent.retired and agent.uid not in uids and len(self.machines) < most:
                 machine = self._new_machine()
                 machine.credential, machine.disk = Credential(agent.name, agent.key), self._new_disk()
                 self.start_agent(machine)
