@@ -60,8 +60,8 @@ def fuzz(run: Run) -> NoReturn:
         from tests.fuzz import targets
 
         target = targets.load(run.target)
+    arguments, inputs = _set_up(run, target, end)
     with planted(run.target, run.plant) if run.plant else nullcontext():
-        arguments, inputs = _set_up(run, target, end)
         watch = _Watch(target, save=not run.plant)
         atheris.Setup(arguments, watch, custom_mutator=_mutator(atheris, target, inputs))
         atheris.Fuzz()

@@ -58,6 +58,14 @@ def _as_given(value: Any, *_: Any, **__: Any) -> Any:
     return value
 
 
+def _nothing(*_: Any) -> None:
+    pass
+
+
+async def _later(*_: Any) -> None:
+    pass
+
+
 def _always(*_: Any) -> bool:
     return True
 
@@ -122,6 +130,21 @@ PLANTS: Final[dict[str, tuple[Plant, ...]]] = {
             "two commands at once", "quota_agent.uplink.protocol:AgentLink._store_next", _with(_store_next)
         ),
     ),
+    "ledger": (
+        Plant(
+            "limits grow beyond the target", "quota_server.ledger.sharing:_ceiling", _with(lambda *_: 10**15)
+        ),
+        Plant("asks may be for nothing", "quotafleet.link.checks:some_units", _with(_as_given)),
+    ),
+    "controller": (
+        Plant("bad fields pass", "quota_server.services.fields:Fields.refuse", _with(_nothing)),
+        Plant("a repeat is carried out", "quota_server.ledger.administration:refuse_repeat", _with(_later)),
+    ),
+    "rules_service": (
+        Plant("no field is malformed", "quota_server.services.tariff_convert:problems", _with(_never)),
+    ),
+    "gate": (Plant("bad fields pass", "quota_agent.local.requests:_refuse", _with(_nothing)),),
+    "store": (Plant("S1 is not asserted", "quota_agent.gate.quota:Quota.check", _with(_nothing)),),
     "config": (
         Plant("any host may be served", "quota_server.config:is_loopback", _with(_always)),
         Plant("a credential may hold anything", "quota_agent.config:_text", _with(_any_text)),

@@ -14,7 +14,7 @@ from tests.fuzz.known import KNOWN, Known, name_of
 from tests.fuzz.plants import PLANTS, Plant
 
 #: Of all targets together.
-SECONDS: Final = 50.0
+SECONDS: Final = 45.0
 #: Of the whole corpus, which is kept in git.
 MAX_CORPUS_BYTES: Final = 2_000_000
 

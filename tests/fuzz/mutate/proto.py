@@ -52,7 +52,7 @@ def change(root: Message, random: Random, words: Sequence[Any]) -> None:
     if random.randrange(8) == 0:
         holder.ClearField(field.name)
     elif _is_map(field):
-        _change_map(getattr(holder, field.name), random, words)
+        _change_map(getattr(holder, field.name), field, random, words)
     elif field.is_repeated:
         _change_list(getattr(holder, field.name), field, random, words)
     elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -92,10 +92,13 @@ def _change_list(items: Any, field: Any, random: Random, words: Sequence[Any]) -
         items.append(_scalar(field, field.default_value or 0, random, words))
 
 
-def _change_map(entries: Any, random: Random, words: Sequence[Any]) -> None:
-    """Of texts by texts: there are no others in the protos."""
+def _change_map(entries: Any, field: Any, random: Random, words: Sequence[Any]) -> None:
+    """A map of scalars: the protos have no others."""
+    key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
     for _ in range(random.choice((1, 1, 2, 17))):
-        entries[_word(str(len(entries)), random, words)] = _word("value", random, words)
+        entries[_scalar(key, key.default_value, random, words)] = _scalar(
+            value, value.default_value, random, words
+        )
 
 
 def _scalar(field: Any, value: Any, random: Random, words: Sequence[Any]) -> Any:

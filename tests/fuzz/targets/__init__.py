@@ -13,12 +13,13 @@ NAMES: Final = (
     "rules_files",
     "from_agent",
     "from_controller",
-    # "ledger",
-    # "controller",
-    # "gate",
+    "ledger",
+    "controller",
+    "rules_service",
+    "gate",
     "config",
     "words",
-    # "store",
+    "store",
 )
 
 

@@ -80,7 +80,7 @@ def decoded(body: bytes) -> FromAgent | None:
     try:
         message = within_bounds(body, lambda: from_request(envelope), calls_per_byte=40, bytes_per_byte=200)
     except FieldError as error:
-        check_path(error.path, pb.ConnectRequest.DESCRIPTOR)
+        check_path(error.path, pb.ConnectRequest)
         assert error.problem
         return None
     bounds.check(message)

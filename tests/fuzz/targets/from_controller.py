@@ -93,7 +93,7 @@ def decoded(body: bytes) -> FromController | None:
     try:
         message = within_bounds(body, lambda: from_response(envelope), calls_per_byte=40, bytes_per_byte=200)
     except FieldError as error:
-        check_path(error.path, pb.ConnectResponse.DESCRIPTOR)
+        check_path(error.path, pb.ConnectResponse)
         assert error.problem
         return None
     bounds.check(message)
