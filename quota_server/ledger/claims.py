@@ -39,12 +39,17 @@ def is_put_back(book: Book, epoch: Epoch, hello: Hello, mark: Mark) -> bool:
     """
     generation = book.meta.generation
     unmet = epoch.adopted_generation < generation
-    if mark.generation > generation or (unmet and mark.generation == generation):
+    if met_generation(hello, mark) > generation or (unmet and mark.generation == generation):
         return True
     if book.meta.recovering and unmet:
         return False  # its first hello since: being ahead is no news
     ahead = mark > max(epoch.shown, epoch.offered)
     return ahead or any(_is_ahead(book, epoch.key, standing) for standing in hello.standings)
+
+
+def met_generation(hello: Hello, mark: Mark) -> int:
+    """The newest generation of a ledger that a store has met."""
+    return max((mark.generation, *(standing.revision.generation for standing in hello.standings)))
 
 
 def _is_ahead(book: Book, agent: AgentKey, standing: Standing) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from quota_server.errors import agent_unknown, field_invalid
 from quota_server.ledger import escrow
 from quota_server.ledger.book import Book
-from quota_server.ledger.claims import is_put_back, refuse_finals, refuse_standings
+from quota_server.ledger.claims import is_put_back, met_generation, refuse_finals, refuse_standings
 from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.marks import MarkForged, Marks
 from quota_server.ledger.model import (
@@ -134,9 +134,8 @@ class LinkEvents:
         """A store that is ahead of the ledger means that the ledger was put back (section 8)."""
         if not is_put_back(self._book, epoch, hello, mark):
             return
-        met = max((standing.revision.generation for standing in hello.standings), default=0)
         why = "a store is ahead of this database"
-        self._book.begin_recovery(self._now_ms, why, above=max(met, mark.generation))
+        self._book.begin_recovery(self._now_ms, why, above=met_generation(hello, mark))
         _log.error(
             "a store is ahead of this database, which must have been put back: every quota recovers now; "
             "see quotactl recovery status"

@@ -34,6 +34,8 @@ def main() -> int:
     began = time.monotonic()
     for outcome in _run_all(options, out):
         outcomes.append(outcome)
+        if options.digest:
+            print(f"seed {outcome.seed}: digest {outcome.digest:08x} after {outcome.events} events")
         if outcome.violation:
             _show_failure(outcome, options, out)
             break
@@ -82,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", action="store_true", help="with --keep: print what led to the failure")
     parser.add_argument(
         "--shrink-seconds", type=float, default=SHRINK_SECONDS, help="0: do not shrink a failure"
+    )
+    parser.add_argument(
+        "--digest", action="store_true", help="print the digest of each seed: the same for the same"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser

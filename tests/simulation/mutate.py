@@ -14,13 +14,14 @@ import sys
 import types
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from tests.simulation.mutants import MUTANTS, Edit, Mutant
+from tests.simulation.mutants import MUTANTS, SEEDS, Edit, Mutant
 
 #: Events of each seed, and seeds that are tried: the product is the most that a mutant may take to be caught.
 EVENTS = 10_000
-SEEDS = 12
+MOST_SEEDS = 30
+#: How long a failure is shrunk.
+SHRINK_SECONDS = 30
 
 
 class MutantStale(Exception):
@@ -77,31 +78,52 @@ class Caught:
     violation: str
 
 
-def hunt(mutant: Mutant, seeds: int = SEEDS, events: int = EVENTS) -> Caught:
-    """Simulate the broken program, seed by seed, until a check finds it."""
+def hunt(mutant: Mutant) -> Caught:
+    """Simulate the broken program, seed by seed, until a check finds it; the seed that is known to first."""
+    from tests.simulation.run import run_seed  # only now: it imports what is broken
+
+    total = 0
+    for seed in dict.fromkeys((SEEDS.get(mutant.name, 1), *range(1, MOST_SEEDS + 1))):
+        outcome = run_seed(seed, EVENTS)
+        total += outcome.events
+        if outcome.violation:
+            what = outcome.violation.splitlines()[0]
+            return Caught(mutant.name, outcome.guarantee, seed, outcome.events, total, what)
+    return Caught(mutant.name, "", 0, 0, total, "")
+
+
+def _shrunk(caught: Caught) -> dict[str, object]:
+    """What is left of the plan, and what the rest of it breaks."""
+    from tests.simulation.plan import draw_plan
+    from tests.simulation.run import run_seed
+    from tests.simulation.shrink import shrink
+
+    plan = draw_plan(caught.seed)
+    failed = run_seed(caught.seed, caught.event)
+    shrunk = shrink(plan, failed, seconds=SHRINK_SECONDS, progress=lambda left, tries: None)
+    again = run_seed(caught.seed, shrunk.outcome.events, plan.keeping(frozenset(shrunk.keep)))
+    return {"keep": shrunk.keep, "actions": len(plan.numbers), "again": again.guarantee}
+
+
+def break_program(mutant: Mutant) -> None:
+    """Have the mutant's modules changed when they are imported. Once, in a process of its own."""
     for edit in mutant.edits:
         if edit.module in sys.modules:
             raise RuntimeError(f"{edit.module} is there already: a mutant has a process of its own")
     sys.meta_path.insert(0, _Finder(mutant))
-    from tests.simulation.run import run_seed  # only now: it imports what is broken
-
-    total = 0
-    for seed in range(1, seeds + 1):
-        outcome = run_seed(seed, events)
-        total += outcome.events
-        if outcome.violation:
-            return Caught(
-                mutant.name, outcome.guarantee, seed, outcome.events, total, outcome.violation.splitlines()[0]
-            )
-    return Caught(mutant.name, "", 0, 0, total, "")
 
 
 def main(arguments: list[str]) -> int:
     """Hunt the mutant that is named and print what came of it as JSON; 1 if it survived."""
     logging.disable(logging.WARNING)
-    by_name: dict[str, Any] = {mutant.name: mutant for mutant in MUTANTS}
-    caught = hunt(by_name[arguments[0]])
-    print(json.dumps(asdict(caught)))
+    by_name = {mutant.name: mutant for mutant in MUTANTS}
+    mutant = by_name[arguments[0]]
+    break_program(mutant)
+    caught = hunt(mutant)
+    result: dict[str, object] = asdict(caught)
+    if caught.guarantee and "--shrink" in arguments:
+        result |= _shrunk(caught)
+    print(json.dumps(result))
     return 0 if caught.guarantee else 1
 
 

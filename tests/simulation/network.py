@@ -139,7 +139,9 @@ class Direction:
     def _deliver(self, message: Any) -> None:
         chance, weather = self._chance, self.weather
         at = self._loop.time() + (0.1 + chance.random()) * weather.slowest_ms / 1000
-        if not (weather.reorder and chance.random() < weather.reorder):
+        if weather.reorder and chance.random() < weather.reorder:
+            at += chance.random() * max(4 * weather.slowest_ms, 1_000) / 1000  # others overtake it
+        else:
             at = self._last = max(at, self._last)
         self._loop.at(at, self._label, self.inbox.put, message)
 

@@ -57,6 +57,8 @@ class World:
         self.trace: deque[tuple[float, str, object]] = deque(maxlen=TRACE_LINES)
         self._backups: dict[AgentMachine, Disk] = {}
         self._database_backup: Tables | None = None
+        #: Credentials that were given out.
+        self._installed: set[AgentKey] = set()
         self._disks = 0
         self._names = 0
 
@@ -185,10 +187,13 @@ class World:
             self.operators.create_agent(f"a{self._names}")
 
     def install(self, most: int = MAX_MACHINES) -> None:
-        """Give every enrolled agent that has no machine one, with the credential of its newest epoch."""
+        """Give every enrolled agent that has no machine one, once for each epoch, with its credential."""
+        self._make_room()
         for agent in list(self.database.tables.agents.values()):
             uids = {machine.credential.key.agent_uid for machine in self.machines}
-            if not agent.retired and agent.uid not in uids and len(self.machines) < most:
+            new = not agent.retired and agent.uid not in uids and agent.key not in self._installed
+            if new and len(self.machines) < most:
+                self._installed.add(agent.key)
                 machine = self._new_machine()
                 machine.credential, machine.disk = Credential(agent.name, agent.key), self._new_disk()
                 self.start_agent(machine)
@@ -241,6 +246,7 @@ class World:
 
     def clone(self, machine: AgentMachine) -> None:
         """Begin a second machine on a copy of its disk."""
+        self._make_room()
         if len(self.machines) < MAX_MACHINES and machine.disk.state.agent.agent_uid:
             twin = self._new_machine()
             twin.credential = machine.credential
@@ -259,6 +265,7 @@ class World:
         if agent is not None and agent.key > machine.credential.key:
             self.kill_agent(machine, written=False, noticed=True)
             machine.credential = Credential(agent.name, agent.key)
+            self._installed.add(agent.key)
             self.start_agent(machine)
 
     def backup_database(self) -> None:
@@ -306,6 +313,16 @@ class World:
         )
         self.machines.append(machine)
         return machine
+
+    def _make_room(self) -> None:
+        """Switch off machines whose stores have said their last word, if there are too many."""
+        for machine in list(self.machines):
+            if len(self.machines) < MAX_MACHINES:
+                return
+            if machine.disk.state.agent.fence_confirmed:
+                self.kill_agent(machine, written=False, noticed=True)
+                self._gone(machine.disk)
+                self.machines.remove(machine)
 
     def _controllers(self) -> list[ControllerMachine]:
         return [self.controller]

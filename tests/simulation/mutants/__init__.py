@@ -2,7 +2,8 @@
 
 from tests.simulation.mutants import agent, ledger
 from tests.simulation.mutants.mutant import Edit, Mutant
+from tests.simulation.mutants.seeds import SEEDS
 
 MUTANTS = (*agent.MUTANTS, *ledger.MUTANTS)
 
-__all__ = ["MUTANTS", "Edit", "Mutant"]
+__all__ = ["MUTANTS", "SEEDS", "Edit", "Mutant"]

@@ -108,7 +108,7 @@ def _ceiling""",
         _EVENTS,
         "return epoch if epoch is not None and epoch.last_dial == dial and epoch.online else None",
         "return epoch if epoch is not None and epoch.online else None",
-        Edit(
+        second=Edit(
             "quota_server.fleet.fleet",
             """            older.session.supersede()
             older.wake.set()
@@ -219,7 +219,7 @@ def _ceiling""",
         "generation-begun-twice",
         "a database put back twice begins the same generation twice",
         "quota_server.ledger.claims",
-        """    if mark.generation > generation or (unmet and mark.generation == generation):
+        """    if met_generation(hello, mark) > generation or (unmet and mark.generation == generation):
         return True
 """,
         "",
