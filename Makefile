@@ -16,7 +16,7 @@ COVERING := tests/unit tests/model/test_gate_model.py \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv protos docs format check test coverage demo chaos fuzz fuzz.keep bench clean
+.PHONY: help .venv protos docs format check test coverage demo simulate mutants chaos fuzz fuzz.keep bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,13 @@ coverage: $(VENV) ## branches of ledger, gate and link that tests take; fails be
 
 demo: $(VENV) ## a controller and a few agents on this machine
 	$(BIN)/python -m examples.demo
+
+# SEEDS=2000 is a night's run. The same seed is the same run.
+simulate: $(VENV) ## a whole fleet on simulated time: SEED=1 STEPS=10000 SEEDS=1
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --steps $(or $(STEPS),10000) --seeds $(or $(SEEDS),1)
+
+mutants: $(VENV) ## hunt programs that are broken on purpose, and write down what catches them
+	$(BIN)/python -m tests.simulation.mutants_page
 
 chaos: $(VENV) ## real processes under every fault: MINUTES=10, SEED=any
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
