@@ -86,6 +86,8 @@ def read_credential(path: Path) -> Credential:
         fields = json.loads(text)
     except ValueError:
         raise BadConfig(f"{path} is not a credential: it is not JSON") from None
+    except RecursionError:
+        raise BadConfig(f"{path} is not a credential: it is nested too deeply") from None
     if not isinstance(fields, dict):
         raise BadConfig(f"{path} is not a credential: it is not a JSON object")
     agent, uid, token = (

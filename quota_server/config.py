@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from quota_server.errors import QuotaServerError
 
 DEFAULT_LISTEN = "127.0.0.1:7400"
 DEFAULT_HEARTBEAT_MS = 5_000
+
+_port: Final = re.compile(r"[0-9]{1,5}").fullmatch
 
 
 class ConfigInvalid(QuotaServerError):
@@ -30,7 +34,7 @@ class ServerConfig:
         if not 10 <= self.heartbeat_ms <= 3_600_000:
             raise ConfigInvalid("--heartbeat: must be from 0.01 to 3600 seconds")
         host, colon, port = self.listen.rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > 65_535:
+        if not colon or not _port(port) or int(port) > 65_535:
             raise ConfigInvalid(f"--listen {self.listen}: must be HOST:PORT")
         if not is_loopback(host):
             raise ConfigInvalid(

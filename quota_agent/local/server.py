@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ SERVICE: Final = gate_service_pb2.DESCRIPTOR.services_by_name["GateService"].ful
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 #: What the kernel takes as the path of a unix socket.
 MAX_SOCKET_PATH_BYTES: Final = 107
+
+_port: Final = re.compile(r"[0-9]{1,5}").fullmatch
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -115,7 +118,7 @@ class LocalServer:
 def loopback_address(address: str) -> str:
     """The address, if it is HOST:PORT on loopback; CannotListen otherwise."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65_535:
+    if not separator or not _port(port) or int(port) > 65_535:
         raise CannotListen(f"--listen takes HOST:PORT, as in 127.0.0.1:7070, not {address!r}")
     bare = host.removeprefix("[").removesuffix("]")
     try:

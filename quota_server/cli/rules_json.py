@@ -47,9 +47,12 @@ def read_transaction(source: Source, said: Sequence[str] = ()) -> Typed:
         _check_fields(source.name, given, said)
         given = given.get("transaction")
     changes, wrong = read_changes(given)
-    found = [pb.MalformedField(change=each.index, field=each.field, expected=each.expected) for each in wrong]
+    found = [
+        pb.MalformedField(change=each.index, field=_sendable(each.field), expected=each.expected)
+        for each in wrong
+    ]
     transaction = pb.TariffTransaction()
-    if not isinstance(given, Sequence) or len(changes) < len(given):
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(changes) < len(given):
         return Typed(source.name, transaction, found)
     unsendable = []
     for index, change in enumerate(changes):
@@ -93,14 +96,14 @@ def _records(
 ) -> Iterator[tuple[tuple[str, Key], records_pb.TariffRecord, bool]]:
     for index, each in enumerate(given):
         try:
-            record = read_record(each)
+            record, deleted = read_record(each), is_deletion(each)
         except FormError as error:
-            raise InputError(name, f"record {index}: {error}") from error
+            raise InputError(name, f"record {index}: {_sendable(str(error))}") from error
         message = _as_message(record)
         if message is None:
             wrong = "; ".join(f"{field}: {expected}" for field, expected in problems(record))
             raise InputError(name, f"record {index}: {wrong or 'must be text that UTF-8 can hold'}")
-        yield (record.kind, record.key), message, is_deletion(each)
+        yield (record.kind, record.key), message, deleted
 
 
 def _as_message(record: Record) -> records_pb.TariffRecord | None:
@@ -111,6 +114,11 @@ def _as_message(record: Record) -> records_pb.TariffRecord | None:
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
         return None
     return message if carried == [field for field, _ in problems(record)] else None
+
+
+def _sendable(text: str) -> str:
+    """A text of a file, escaped where it holds half a character: JSON can say that, UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _load(source: Source) -> Any:

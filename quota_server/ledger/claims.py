@@ -8,15 +8,19 @@ from quota_server.ledger.model import AgentKey, AllocationKey, Epoch, Mark
 from quotafleet.link.messages import MAX_UNITS, FinalStanding, Hello, Standing
 
 
-def refuse_standings(standings: tuple[Standing, ...]) -> LedgerRefusal | None:
-    """A store that says it is past its own limit is broken; nothing it says is taken (S1)."""
+def refuse_standings(message: str, standings: tuple[Standing, ...]) -> LedgerRefusal | None:
+    """A store that says it is past its own limit is broken; nothing it says is taken (S1).
+
+    `message` is the field of the envelope that brings them: "hello" or "report".
+    """
     for index, standing in enumerate(standings):
+        path = f"{message}.standings[{index}]"
         if standing.totals.count < 0 or standing.held < 0:
-            return field_invalid(f"standings[{index}].totals", "more was released than consumed")
+            return field_invalid(f"{path}.totals", "more was released than consumed")
         if standing.used > standing.limit:
-            return field_invalid(f"standings[{index}].limit", "count + held is above the limit")
+            return field_invalid(f"{path}.limit", "count + held is above the limit")
         if not 0 <= standing.totals.overridden <= MAX_UNITS:
-            return field_invalid(f"standings[{index}].totals", "more is overridden than there can be")
+            return field_invalid(f"{path}.totals", "more is overridden than there can be")
     return None
 
 

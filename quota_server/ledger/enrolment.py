@@ -149,7 +149,8 @@ class Enrolments:
     ) -> Change:
         """Gives an agent a part in a quota, or changes its weight, min and max (uids in `part` are filled in here).
 
-        Raises TARGET_EXCEEDED if the mins, or the initial count beside what is escrowed, do not fit the target.
+        Raises TARGET_EXCEEDED if a min that grows does not fit the target beside the others, or the initial count
+        beside what is escrowed.
         """
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
@@ -282,7 +283,10 @@ def _assignment(
         for a in book.assignments.values()
         if a.quota_uid == quota.uid and a.assigned and a.agent_uid != agent.uid
     ]
-    check_fits(quota, sum(mins) + part.min)
+    if part.min > (known.min if known is not None and known.assigned else 0):
+        check_fits(
+            quota, sum(mins) + part.min
+        )  # whatever promises less than before may be said at any target
     return replace(
         part,
         quota_uid=quota.uid,

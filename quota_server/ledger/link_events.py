@@ -81,7 +81,7 @@ class LinkEvents:
             return Reply(refusal=agent_unknown(f"{agent.agent_uid} epoch {agent.epoch}"))
         if hello.dial <= epoch.last_dial:
             return Reply((StaleHello(epoch.last_dial),))
-        if refusal := refuse_standings(hello.standings):
+        if refusal := refuse_standings("hello", hello.standings):
             return Reply(refusal=refusal)
         epoch = replace(epoch, last_dial=hello.dial, online=False, fenced=False)
         self._book.decide(epoch)
@@ -211,7 +211,7 @@ class LinkEvents:
             return Reply((Fence(FenceKind.ENDED),))
         if self._book.meta.recovering and epoch.adopted_generation < self._book.meta.generation:
             return Reply(superseded=True)  # it says hello again, and is adopted
-        if refusal := refuse_standings(report.standings):
+        if refusal := refuse_standings("report", report.standings):
             return Reply(refusal=refusal)
         if self._report_is_fork(agent, dial, report):
             return self._fence(epoch, self._presented(epoch, report), "its totals went back")

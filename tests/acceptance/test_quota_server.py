@@ -17,6 +17,7 @@ from tests.shell_kit import QUOTA_SERVER, Shell, lines, run, serving
         (("--listen", "[::]:7400"), "nothing on the wire is encrypted"),
         (("--listen", "example.org:7400"), "loopback"),
         (("--listen", "7400"), "HOST:PORT"),
+        (("--listen", f"127.0.0.1:{'1' * 5_000}"), "HOST:PORT"),
         (("--heartbeat", "0"), "--heartbeat"),
         (("--heartbeat", "nan"), ""),
         (("--log-level", "loud"), "--log-level"),

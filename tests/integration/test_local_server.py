@@ -115,7 +115,11 @@ async def test_what_is_no_socket_is_not_removed(
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0:1", "192.0.2.1:80", "[::]:1", "example.org:1", "127.0.0.1", ":80", "127.0.0.1:x"]
+    "address",
+    [
+        *("0.0.0.0:1", "192.0.2.1:80", "[::]:1", "example.org:1", "127.0.0.1", ":80", "127.0.0.1:x"),
+        pytest.param("127.0.0.1:" + "1" * 5_000, id="a port of thousands of digits"),
+    ],
 )
 def test_only_loopback_is_served(address: str) -> None:
     """Whoever reaches the agent can spend."""

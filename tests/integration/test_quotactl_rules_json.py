@@ -91,6 +91,7 @@ def test_violations_are_named_by_change(rules: RulesShell) -> None:
         ({"valid_between": "2026"}, False),
         ({"description": "\ud800"}, False),
         ({"colour": "red"}, False),
+        ({"\ud800": 1}, False),
         ({"kind": "quota"}, False),
     ],
 )
@@ -127,6 +128,7 @@ def test_everything_that_is_malformed_is_said_at_once(rules: RulesShell) -> None
     [
         ('[{"update_type": "CREATE"\n"record": 1}]', "c.json:2: is not JSON"),
         ("{}", "must be a list of changes"),
+        ('{"transaction": ""}', "must be a list of changes"),
         ('{"changes": []}', "'changes' is not known"),
         ('{"transaction": [], "base": []}', "--against"),
         ('{"transaction": [], "today": "2020-01-01"}', "--today"),
@@ -174,6 +176,8 @@ def test_records_to_judge_against(rules: RulesShell) -> None:
     [
         ([{**DEFINITION, "sid": "x"}], "record 0: sid: must be a positive integer"),
         ([{"kind": "quota"}], "record 0: kind"),
+        ([{**DEFINITION, "deleted": 1}], "record 0: deleted: must be true or false"),
+        ([{**DEFINITION, "\ud800": 1}], "record 0: \\ud800: is no field of quota_definition"),
         ({"records": []}, "list of records"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from quota_agent.cli.amounts import parse, parse_or_one
 from quota_agent.cli.client import plain
 from quota_agent.cli.options import decimal, duration, labels, one_request_id
-from quota_agent.config import Credential, default_data_dir, default_socket, read_credential
+from quota_agent.config import BadConfig, Credential, default_data_dir, default_socket, read_credential
 from quotafleet.agent.v1 import gate_service_pb2 as pb
 
 
@@ -139,6 +139,16 @@ def test_a_credential_is_read_as_protobuf_or_people_write_it(tmp_path: Path, epo
         path.chmod(0o600)
         assert read_credential(path) == Credential("a", "u", 3, "secret")
     assert "secret" not in repr(read_credential(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"epoch":' * 100_000], ids=["lists", "objects"])
+def test_a_file_that_is_nested_deeply_is_no_credential(tmp_path: Path, text: str) -> None:
+    """It is named, like every other file that is none."""
+    path = tmp_path / "credential.json"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(BadConfig, match=r"credential\.json is not a credential: it is nested too deeply"):
+        read_credential(path)
 
 
 def test_the_socket_is_found_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,5 +372,5 @@ async def test_a_store_past_its_own_limit_is_refused_and_nothing_is_taken(ledger
     site.part.consumed = 11
     reply = await site.report()
     assert reply.refusal is not None
-    assert reply.refusal.fields == {"standings[0].limit": "count + held is above the limit"}
+    assert reply.refusal.fields == {"report.standings[0].limit": "count + held is above the limit"}
     assert (await ledger.allocation(site)).totals.count == 0

@@ -162,6 +162,28 @@ async def test_what_is_set_aside_for_a_member_that_never_called_funds_nobody_els
     assert (await ledger.get_quota()).sums.aside == 50
 
 
+async def test_a_min_that_does_not_grow_is_taken_although_the_target_has_fallen_below_all_of_them(
+    ledger: Ledger,
+) -> None:
+    await ledger.quota(target=100)
+    a = await ledger.site("a", min=60)
+    b = await ledger.site("b", min=40)
+    await ledger.set_target(50)
+    await ledger.assign(a, min=60, weight=2)
+    await ledger.assign(a, min=55)
+    c = await ledger.site("c")
+    with pytest.raises(LedgerRefusal) as refused:
+        await ledger.assign(a, min=56)
+    assert refused.value.reason == "TARGET_EXCEEDED"
+    with pytest.raises(LedgerRefusal) as refused:
+        await ledger.assign(c, min=1)
+    assert refused.value.reason == "TARGET_EXCEEDED"
+    ledger.keep((await ledger.enrolments.unassign_quota(ledger.call(), "q", "b")).effects)
+    with pytest.raises(LedgerRefusal) as refused:
+        await ledger.assign(b, min=40)  # given again, it is promised anew
+    assert refused.value.reason == "TARGET_EXCEEDED"
+
+
 # --- demand ----------------------------------------------------------------------------------------------------------
 
 
