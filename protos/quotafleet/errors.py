@@ -22,6 +22,13 @@ PREFIX: Final = "ERROR_REASON_"
 
 FIELD_INVALID: Final = "FIELD_INVALID"
 
+#: What a call's trailers carry of an error: gRPC's clients begin to drop trailers above 8 KiB. The message is in them
+#: twice, once with up to three bytes for each of its own.
+_MAX_MESSAGE_BYTES: Final = 1024
+_MAX_FIELD_BYTES: Final = 2560
+#: About what a field takes beside its path and its problem.
+_FIELD_BYTES: Final = 8
+
 #: A field's path, as in the proto (`items[3].amount`), and what is wrong with it.
 Field = tuple[str, str]
 
@@ -132,7 +139,8 @@ async def abort(
     metadata: Mapping[str, str] | None = None,
     fields: Iterable[Field] = (),
 ) -> NoReturn:
-    """End a call with an error of ours."""
+    """End a call with an error of ours; of very many bad fields the first are named, the others counted."""
+    message, fields = _fitting(message, fields)
     details = to_status(reason, message, metadata, fields).SerializeToString()
     await context.abort(CODES[reason], message, ((DETAILS_KEY, details),))
 
@@ -146,12 +154,31 @@ def set_error(
 ) -> None:
     """Let a unary call end with an error of ours when its handler returns; what it returns is dropped.
 
-    Cheaper than `abort`, which unwinds the handler by an exception.
+    Cheaper than `abort`, which unwinds the handler by an exception; the same arrives.
     """
+    message, fields = _fitting(message, fields)
     details = to_status(reason, message, metadata, fields).SerializeToString()
     context.set_trailing_metadata(((DETAILS_KEY, details),))
     context.set_code(CODES[reason])
     context.set_details(message)
+
+
+def _fitting(message: str, fields: Iterable[Field]) -> tuple[str, list[Field]]:
+    """As much of an error as trailers hold: whole fields, at least one if there are any; the rest are counted."""
+    said: list[Field] = []
+    room, left = _MAX_FIELD_BYTES, 0
+    for path, problem in fields:
+        room -= len(path.encode()) + len(problem.encode()) + _FIELD_BYTES
+        if said and room < 0:
+            left += 1
+        else:
+            said.append((path, problem))
+    more = f" ... and {left} more bad fields" if left else ""
+    content = message.encode()
+    if len(content) + len(more) <= _MAX_MESSAGE_BYTES:
+        return message + more, said
+    more = more or " ..."
+    return content[: _MAX_MESSAGE_BYTES - len(more)].decode(errors="ignore") + more, said
 
 
 def from_status(status: status_pb2.Status) -> QuotafleetError:

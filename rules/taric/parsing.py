@@ -29,7 +29,6 @@ _MAX_NAMES: Final = 10_000
 _ENCODINGS: Final = ("UTF-8", "UTF-16", "ISO-8859-1", "US-ASCII")
 
 _codes: Final = expat.errors.codes
-_JUNK: Final = _codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]
 _NO_XML: Final = {_codes[expat.errors.XML_ERROR_INVALID_TOKEN], _codes[expat.errors.XML_ERROR_SYNTAX]}
 _CUT_OFF: Final = {
     _codes[each]
@@ -46,8 +45,8 @@ _MEANINGS: Final = {
     ),
     _codes[expat.errors.XML_ERROR_TAG_MISMATCH]: "must end with a tag of its own name",
     _codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]: "must hold no entities: they are not allowed",
-    _JUNK: "must end with the envelope: something stands behind it",
 }
+_BEHIND: Final = "must end with the envelope, which ends on this line: something stands behind it"
 
 
 class Feeder:
@@ -124,9 +123,9 @@ class Feeder:
             raise self._syntax_error(error, is_last) from None
 
     def _syntax_error(self, error: expat.ExpatError, is_last: bool) -> TaricError:
+        if self._skeleton.ended_on:  # what it is, and where it begins, expat sees otherwise in other chunks
+            return TaricError(self._skeleton.ended_on, "XML", _BEHIND)
         if is_last and error.code in _CUT_OFF:
-            if self._skeleton.ended:
-                return TaricError(error.lineno, "XML", _MEANINGS[_JUNK])
             if self._skeleton.begun:
                 return TaricError(error.lineno, "envelope", "must end: the input ends before it does")
             return TaricError(error.lineno, "envelope", "must be there: the input holds no element")

@@ -84,6 +84,8 @@ class Skeleton:
     def __init__(self, taker: Taker) -> None:
         #: How many elements began.
         self.begun = 0
+        #: The line on which the envelope ended; 0 until then.
+        self.ended_on = 0
         #: The text since the last tag, in parts; the parser adds to it.
         self.texts: list[str] = []
         self._line: Callable[[], int] = int
@@ -100,11 +102,6 @@ class Skeleton:
     def locate(self, line: Callable[[], int]) -> None:
         """Says how to find out the line of the tag that is being reported."""
         self._line = line
-
-    @property
-    def ended(self) -> bool:
-        """Whether the envelope's end was there."""
-        return self.begun > 0 and not (self._depth or self._unread or self._reading)
 
     @property
     def where(self) -> str:
@@ -162,6 +159,8 @@ class Skeleton:
             self._taker.take_record(self._raw)
         elif depth == _TRANSACTION:
             self._taker.end_transaction(*self._transaction)
+        elif depth == 1:
+            self.ended_on = self._line()
 
     def check_text(self) -> None:
         """Raises TaricError if a text that has not ended yet is too long; what nobody reads is let go."""

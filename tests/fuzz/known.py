@@ -42,16 +42,4 @@ KNOWN: Final[tuple[Known, ...]] = (
         _frame(1, b'[3, 4, 0, "LOST"]'),
         lambda error: not str(error).startswith("S1 is broken") and _passes(error, "/quota_agent/"),
     ),
-    Known(
-        "a batch in which very much is wrong is refused with more than a call's trailers hold",
-        "gate",
-        _frame(1, b"\n\0" * 200),
-        lambda error: "would not arrive" in str(error),
-    ),
-    Known(
-        "what stands behind the envelope is told in other words byte by byte",
-        "taric",
-        b'<env:envelope xmlns:env="urn:publicid:-:DGTAXUD:GENERAL:ENVELOPE:1.0"></env:envelope>a:b="c"',
-        lambda error: "make a difference" in str(error) and "something stands behind it" in str(error),
-    ),
 )

@@ -105,3 +105,14 @@ async def test_every_bad_field_of_a_call_is_named(
     error = await fails(getattr(agent.stub, method)(request_))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
     assert sorted(path for path, _ in error.fields) == paths
+
+
+async def test_a_batch_in_which_very_much_is_wrong_is_refused_in_words_that_arrive(
+    agent: ServedAgent,
+) -> None:
+    """As many fields as a call's trailers hold, and how many more there are."""
+    items = [pb.AcquireRequest(amount=-1, labels={"": ""}) for _ in range(1_000)]
+    error = await fails(agent.stub.AcquireBatch(pb.AcquireBatchRequest(items=items)))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert error.fields[0][0] == "items[0].quota"
+    assert error.message.endswith(f" ... and {4_000 - len(error.fields)} more bad fields")

@@ -104,8 +104,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every error of every Quotafleet server is a gRPC status with a google.rpc.ErrorInfo detail: its `domain` is
     "quotafleet" and its `reason` is the name of one of these values without the prefix "ERROR_REASON_". Numbers and
-    names are stable. Errors about fields carry a google.rpc.BadRequest too, which names each bad field. Callers switch on
-    the reason: other limits (message size, rate) share the status codes.
+    names are stable. Errors about fields carry a google.rpc.BadRequest too, which names each bad field (of very
+    many the first; the message then says how many more there are). Callers switch on the reason: other limits (message
+    size, rate) share the status codes.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
