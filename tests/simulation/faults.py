@@ -143,8 +143,8 @@ def restore_store(world: World, chance: Random) -> None:
 
 
 def clone(world: World, chance: Random) -> None:
-    """A second machine runs on a copy of the first one's disk."""
-    world.clone(chance.choice(world.machines))
+    """A second machine runs on a copy of the first one's disk; perhaps nobody hears of it for a while."""
+    world.clone(chance.choice(world.machines), unheard=chance.random() < 0.5)
 
 
 def lose_store(world: World, chance: Random) -> None:

@@ -66,6 +66,8 @@ class LedgerChecks:
         if self.put_back_unseen:
             self.tainted |= book.touched
             return
+        self._check_settlements(book)
+        self._check_recovery()
         for uid in book.touched:
             self._check_quota(uid, before[uid], decided.get(uid, 0), facts.get(uid, 0))
             self.check_bound(uid)
@@ -231,6 +233,11 @@ class LedgerChecks:
                 lineage.accepted = accepted
                 fenced = accepted.disk.state.agent.fenced
                 require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
+                adopted = old.adopted_generation if old is not None else 0
+                met, generation = accepted.disk.state.agent.generation, self.tables.meta.generation
+                begun_before = adopted < generation <= met
+                what = f"store {accepted.disk.number} has met generation {met}, the ledger began {generation} again"
+                require(not begun_before, "S3", what)
             lineage.unsure = False
         if new.final and (old is None or not old.final):
             # Of several stores the one that turned up first counts in full, the others on top.
@@ -277,6 +284,38 @@ class LedgerChecks:
         if decided > 0 and escrowed - facts > quota.target:
             what = f"{quota.name}: decisions raised E by {decided} ({before} to {escrowed})"
             require(False, "S2", f"{what}, the target is {quota.target}")
+
+    def _check_recovery(self) -> None:
+        """While everything recovers no limit grows, but where a store is adopted with a larger one (S2)."""
+        if not self.tables.meta.recovering:
+            return
+        adopted = {
+            new.key
+            for old, new in self._pending
+            if isinstance(new, Epoch)
+            and isinstance(old, Epoch)
+            and old.adopted_generation != new.adopted_generation
+        }
+        for old, new in self._pending:
+            if not (isinstance(new, Allocation) and isinstance(old, Allocation)):
+                continue
+            if new.exposure > old.exposure and self.tables.quotas[new.quota_uid].recovering:
+                what = f"{new.key}: its exposure grew to {new.exposure} while everything recovers"
+                require(new.key.agent in adopted, "S2", what)
+
+    def _check_settlements(self, book: Book) -> None:
+        """Only what an operator knowingly risks is at risk (S2)."""
+        assumed = {note.after.get("assume") for note in book.notes}
+        if "SPENT_LIMIT" not in assumed:
+            return
+        for old, new in self._pending:
+            if (
+                isinstance(new, Allocation)
+                and new.settled
+                and not (isinstance(old, Allocation) and old.settled)
+            ):
+                what = f"{new.key} was ended as SPENT_LIMIT, and {new.at_risk} are at risk"
+                require(new.at_risk == 0, "S2", what)
 
     def _check_cover(self, allocation: Allocation) -> None:
         lineage = self._truth.lineages.get(allocation.key.agent)

@@ -19,7 +19,7 @@ from tests.simulation.mutants import MUTANTS, SEEDS, Edit, Mutant
 
 #: Events of each seed, and seeds that are tried: the product is the most that a mutant may take to be caught.
 EVENTS = 10_000
-MOST_SEEDS = 30
+MOST_SEEDS = 100
 #: How long a failure is shrunk.
 SHRINK_SECONDS = 30
 
@@ -31,28 +31,30 @@ class MutantStale(Exception):
 class _Loader(importlib.machinery.SourceFileLoader):
     """Loads a module with the change made."""
 
-    edit: Edit
+    edits: Sequence[Edit]
 
     def get_code(self, fullname: str) -> types.CodeType:
         source = self.get_data(self.path).decode()
-        return compile(mutated(source, self.edit), self.path, "exec", dont_inherit=True)
+        for edit in self.edits:
+            source = mutated(source, edit)
+        return compile(source, self.path, "exec", dont_inherit=True)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, mutant: Mutant) -> None:
-        self._edits = {edit.module: edit for edit in mutant.edits}
+        self._edits = mutant.edits
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        edit = self._edits.get(fullname)
-        if edit is None:
+        edits = [edit for edit in self._edits if edit.module == fullname]
+        if not edits:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is None or spec.origin is None:
             return None
         loader = _Loader(fullname, spec.origin)
-        loader.edit = edit
+        loader.edits = edits
         spec.loader = loader
         return spec
 

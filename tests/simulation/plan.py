@@ -100,7 +100,7 @@ _FAULTS: Sequence[Mapping[str, float]] = (
     {"fill_disk": 2, "fill_database": 1, "empty_disks": 4},
     {"clock_jump": 3, "clock_drift": 2, "clock_right": 2},
     {"backup_store": 3, "restore_store": 2, "start_agents": 3},
-    {"clone": 3, "break_stream": 2},
+    {"clone": 3, "break_stream": 2, "reach": 3},
     {"lose_store": 1, "start_agents": 2},
     {"backup_database": 2, "restore_database": 1, "restore_database_unseen": 0.7, "start_controller": 3},
     {"kill_agent": 1, "start_agents": 2, "kill_controller": 1, "start_controller": 2, "new_credential": 2},

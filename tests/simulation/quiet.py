@@ -117,6 +117,8 @@ def _not_connected(world: World) -> Iterator[str]:
         store = world.truth.stores[machine.disk.number]
         lineage = world.truth.lineages.get(key)
         accepted = lineage is not None and lineage.accepted is store
+        if epochs[key].ended and machine.disk.state.agent.fenced is None:
+            yield f"{machine.name}: {key} has ended, and its store goes on"
         if not (machine.linked and accepted and epochs[key].online):
             owner = lineage.accepted.disk.number if lineage is not None and lineage.accepted else None
             yield (

@@ -244,13 +244,15 @@ class World:
         self._gone(machine.disk)
         self._put_in(machine, backup)
 
-    def clone(self, machine: AgentMachine) -> None:
+    def clone(self, machine: AgentMachine, *, unheard: bool) -> None:
         """Begin a second machine on a copy of its disk."""
         self._make_room()
         if len(self.machines) < MAX_MACHINES and machine.disk.state.agent.agent_uid:
             twin = self._new_machine()
             twin.credential = machine.credential
             self._put_in(twin, machine.disk.fork(0))
+            if unheard:
+                self.network.cut_off.add(twin.name)
             self.start_agent(twin)
 
     def lose_store(self, machine: AgentMachine) -> None:

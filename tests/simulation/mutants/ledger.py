@@ -125,6 +125,13 @@ def _ceiling""",
             return Reply((Fence(FenceKind.ENDED),))
         self._notice_restore""",
         "        self._notice_restore",
+        second=Edit(
+            _EVENTS,
+            """        if epoch.ended:
+            return Reply((Fence(FenceKind.ENDED),))
+        if self._book.meta.recovering""",
+            """        if self._book.meta.recovering""",
+        ),
     ),
     Mutant(
         "fenced-store-welcomed",
