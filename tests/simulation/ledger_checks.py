@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quota_server.ledger.book import Book, Record
+from quota_server.ledger.marks import Marks
 from quota_server.ledger.model import (
     AgentKey,
     Allocation,
@@ -16,7 +17,10 @@ from quota_server.ledger.model import (
 )
 from quotafleet.link.messages import OverrideState
 from tests.memory_store import Tables
+from tests.simulation.machines import KEYS
 from tests.simulation.truth import Lineage, StoreTruth, Truth, require, unreported
+
+_MARKS = Marks(KEYS.mark_key)
 
 
 class LedgerChecks:
@@ -234,7 +238,7 @@ class LedgerChecks:
                 fenced = accepted.disk.state.agent.fenced
                 require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
                 adopted = old.adopted_generation if old is not None else 0
-                met, generation = accepted.disk.state.agent.generation, self.tables.meta.generation
+                met, generation = _welcomed_in(accepted), self.tables.meta.generation
                 begun_before = adopted < generation <= met
                 what = f"store {accepted.disk.number} has met generation {met}, the ledger began {generation} again"
                 require(not begun_before, "S3", what)
@@ -328,6 +332,12 @@ class LedgerChecks:
         """No store enforces more than the ledger counts with (S3)."""
         what = f"store {store.disk.number} enforces a limit of {limit} in {uid}, more than the ledger counts with"
         require(self.covers_limit(store, uid, limit), "S3", what)
+
+
+def _welcomed_in(store: StoreTruth) -> int:
+    """The generation of the ledger that welcomed a store last."""
+    agent = store.disk.state.agent
+    return _MARKS.decode(AgentKey(agent.agent_uid, agent.epoch), agent.mark).generation
 
 
 def _contribution(record: Record | None) -> tuple[int, int]:
