@@ -30,7 +30,7 @@ class GateStore(Protocol):
     """
 
     async def load(self) -> State:
-        """Everything but the entries."""
+        """Everything but the entries. Raises StoreUnusable if there is anything that no agent writes."""
 
     async def transact(self, lookup: Lookup, decide: Callable[[Known], DecidedT]) -> DecidedT:
         """Look entries up, decide, and write what was decided in one transaction, with nothing in between.

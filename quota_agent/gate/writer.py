@@ -217,9 +217,9 @@ class Writer:
             return
         try:
             await self._store.reopen()
+            state = await self._store.load()
         except StoreUnusable as error:
             raise StoreUnavailable(str(error)) from error
-        state = await self._store.load()
         lost = missing(self.state, state)
         if lost is not None:
             # It stays so until the agent starts again, or its own store is back.

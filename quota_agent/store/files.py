@@ -71,6 +71,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise StoreUnusable(f"{path} is not an agent's store") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite's own message: it quotes the schema
+        raise StoreUnusable(f"the store {path} was damaged or changed: its schema is not text") from error
     is_empty = application == 0 and version == 0 and tables == 0
     if not is_empty and application != APPLICATION_ID:
         raise StoreUnusable(f"{path} is not an agent's store")

@@ -21,7 +21,7 @@ from quota_agent.gate.model import Entry, EntryState
 from quota_agent.gate.records import Agent, Key, State, index_names
 from quota_agent.gate.state import Lookup
 from quota_agent.gate.store import DecidedT
-from quota_agent.store import files, rows
+from quota_agent.store import files, rows, soundness
 
 T = TypeVar("T")
 
@@ -77,6 +77,8 @@ class SqliteStore:
         #: Numbers of the quotas, by which entries refer to them, and back.
         self._numbers: dict[str, int] = {}
         self._uids: dict[int, str] = {}
+        #: Whether its entries were found to be what they can be.
+        self._is_sound = False
 
     async def __aenter__(self) -> SqliteStore:
         self._lock = await asyncio.to_thread(files.claim, self._path)
@@ -94,8 +96,12 @@ class SqliteStore:
         await self._release()
 
     async def load(self) -> State:
-        """Everything but the entries, as the disk has it."""
-        state = await self._run(self._writer, _load)
+        """Everything but the entries, as the disk has it.
+
+        Raises StoreUnusable if a row is none that an agent writes. The entries are looked at once: since then nobody
+        else could write.
+        """
+        state = await self._run(self._writer, self._load)
         self._numbers = {quota.uid: quota.number for quota in state.quotas.values()}
         self._uids = {number: uid for uid, number in self._numbers.items()}
         return state
@@ -164,6 +170,13 @@ class SqliteStore:
         """Let the file grow to this many pages from now on."""
         self._max_page_count = pages
         await self._run(self._writer, self._set_page_limit)
+
+    def _load(self, connection: sqlite3.Connection) -> State:
+        soundness.check_state(connection, self._path)
+        if not self._is_sound:
+            soundness.check_entries(connection, self._path)
+            self._is_sound = True
+        return _load(connection)
 
     def _look_up(self, connection: sqlite3.Connection, lookup: Lookup) -> Known:
         entries: dict[Key, Entry] = {}

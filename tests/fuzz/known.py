@@ -35,11 +35,4 @@ def name_of(target: str, error: Exception) -> str:
     return next((each.name for each in KNOWN if each.target == target and each.is_it(error)), "")
 
 
-KNOWN: Final[tuple[Known, ...]] = (
-    Known(
-        "a store with rows that no agent writes ends in a traceback, at the start or later",
-        "store",
-        _frame(1, b'[3, 4, 0, "LOST"]'),
-        lambda error: not str(error).startswith("S1 is broken") and _passes(error, "/quota_agent/"),
-    ),
-)
+KNOWN: Final[tuple[Known, ...]] = ()

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ import pytest
 from quota_agent.errors import StoreUnavailable, StoreUnusable
 from quota_agent.gate.state import Lookup
 from quota_agent.store.sqlite import SqliteStore
-from quotafleet.link.messages import FenceKind
-from tests.gate_kit import grant, open_gate, refused, want
+from quotafleet.link.messages import FenceKind, OverrideState, OverrideUpdate
+from tests.gate_kit import grant, open_gate, refused, uid_of, want
 
 
 def _modes(folder: Path) -> dict[str, int]:
@@ -122,3 +123,92 @@ async def test_a_store_that_has_said_its_last_word_makes_room_for_the_next_epoch
     old = sqlite3.connect(tmp_path / "agent.epoch-3.db")
     assert old.execute("SELECT consumed FROM quota").fetchall() == [(3,)]
     old.close()
+
+
+#: What was changed, and what the refusal names.
+NO_AGENT_WRITES = {
+    "a state that there is not": (
+        "UPDATE override SET state = 'LOST'",
+        "state in row 1 of the table override",
+    ),
+    "an override that is spent and open": ("UPDATE override SET spent = 1", "spent in row 1"),
+    "an ask of a quota that is not there": (
+        "UPDATE ask SET quota_uid = 'x'",
+        "quota_uid in row 1 of the table ask",
+    ),
+    "a fence of no kind": ("UPDATE agent SET fenced = 'GONE'", "fenced in row 1 of the table agent"),
+    "an epoch without an agent": ("UPDATE agent SET agent_uid = ''", "agent_uid in row 1"),
+    "a limit below what is in use": ('UPDATE quota SET "limit" = 2', "limit in row 1 of the table quota"),
+    "a total below its baseline": ("UPDATE quota SET marking_consumed = 9", "marking_consumed in row 1"),
+    "a number that is no number": ("UPDATE quota SET number = 7", "number in row 1 of the table quota"),
+    "a name that no quota can have": ("UPDATE quota SET name = 'Q'", "name in row 1"),
+    "a mode that there is not": (
+        "UPDATE entry SET mode = 3 WHERE number = 2",
+        "mode in row 1/2 of the table entry",
+    ),
+    "a hold without an end": ("UPDATE entry SET expire_ms = NULL", "expire_ms in row 1/2"),
+    "labels that are no pairs": ("UPDATE entry SET labels = '[[1]]'", "labels in row 1/1"),
+    "labels that are no JSON": ("UPDATE entry SET labels = '[['", "labels in row 1/1"),
+    "labels that UTF-8 cannot hold": (
+        """UPDATE entry SET labels = '[["a", "\\ud800"]]'""",
+        "labels in row 1/1",
+    ),
+    "an entry of another quota": ("UPDATE entry SET quota = 2", "quota in row 2/1"),
+    "an entry that grew": (
+        "UPDATE entry SET requested = 4, granted = 4 WHERE number = 1",
+        "come to its totals",
+    ),
+    "an entry that is gone": ("DELETE FROM entry WHERE number = 1", "come to its totals"),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), NO_AGENT_WRITES.values(), ids=NO_AGENT_WRITES)
+async def test_a_store_that_holds_what_no_agent_writes_is_refused_at_the_start(
+    tmp_path: Path, change: str, named: str
+) -> None:
+    await _used_store(tmp_path)
+    _change(tmp_path, change)
+    with pytest.raises(
+        StoreUnusable, match=r"agent\.db was damaged or changed.*`quotactl agent settle`"
+    ) as refused:
+        async with open_gate(tmp_path):
+            pass
+    assert named in str(refused.value)
+
+
+async def test_a_store_that_was_changed_while_it_was_open_is_unavailable_when_it_is_read_again(
+    tmp_path: Path,
+) -> None:
+    await _used_store(tmp_path)
+    async with open_gate(tmp_path) as gate:
+        _change(tmp_path, "UPDATE override SET state = 'LOST'")
+        gate._writer._stale = True
+        with pytest.raises(StoreUnavailable, match="state in row 1 of the table override"):
+            await gate.acquire(want("q", "c"))
+
+
+async def test_labels_of_every_sort_are_found_to_be_sound(tmp_path: Path) -> None:
+    async with open_gate(tmp_path) as gate:
+        await grant(gate, "q", 10)
+        for number, labels in enumerate([(("a", ""),), (("a", "b"), ("c", '"\\')), (("ü", "\U0001f600\n"),)]):
+            await gate.acquire(want("q", f"{number}", labels=labels))
+        before = await gate.entries("q")
+    async with open_gate(tmp_path) as gate:
+        assert await gate.entries("q") == before
+
+
+async def _used_store(folder: Path) -> None:
+    """One with an entry of 3, a hold, an override and an ask."""
+    async with open_gate(folder) as gate:
+        await grant(gate, "q", 10)
+        approval = OverrideUpdate("o-1", "", uid_of("q"), 4, OverrideState.APPROVED)
+        await gate.apply([], (approval,))
+        await gate.acquire(want("q", "a", 3, labels=(("k", "v"),)))
+        await gate.acquire(want("q", "b", 2, hold_ms=60_000))
+        await gate.request_override("q", 5, "more", "ask-1")
+
+
+def _change(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "agent.db", isolation_level=None)) as other:
+        other.execute("PRAGMA ignore_check_constraints = ON")
+        other.execute(statement)
