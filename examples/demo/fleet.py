@@ -10,7 +10,7 @@ from typing import Self
 
 from examples.demo.common import HEARTBEAT_SECONDS, DemoFailed
 from examples.demo.operator import Operator
-from examples.demo.processes import Process, program
+from examples.demo.processes import Process, port_to_keep, program
 from examples.demo.proxy import Line
 
 
@@ -60,15 +60,14 @@ class Fleet:
                 tasks.create_task(agent.start())
 
     async def _start_controller(self, stack: contextlib.AsyncExitStack) -> str:
-        """Start it on any port; when it is started again it gets the same one. Answers HOST:PORT."""
+        """Start it on a port that is still free when it is started again. Answers HOST:PORT."""
         data, log = self._folder / "controller", self._folder / "controller.log"
-        options = ["--data-dir", str(data), "--heartbeat", str(HEARTBEAT_SECONDS), "--listen"]
+        listen = f"127.0.0.1:{port_to_keep()}"
+        options = ["--data-dir", str(data), "--heartbeat", str(HEARTBEAT_SECONDS), "--listen", listen]
         command = [program("quota-server"), "serve", *options]
-        ready = r"quota-server ready address=(\S+:\d+)"
-        self.controller = Process("the controller", [*command, "127.0.0.1:0"], log, ready, self._died)
+        self.controller = Process("the controller", command, log, "quota-server ready address=", self._died)
         stack.push_async_callback(self.controller.stop)
-        listen = (await self.controller.start())[1]
-        self.controller.command = [*command, listen]
+        await self.controller.start()
         return listen
 
     def _agent(self, name: str, credential: str) -> Process:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +17,10 @@ from examples.demo.common import PATIENCE_SECONDS, DemoFailed
 #: Lines of a log that are shown when something goes wrong.
 _TAIL_LINES = 12
 _MAX_LINE_BYTES = 1024 * 1024
+#: The first and the last port that the system gives out by itself.
+_DIALLING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: Above what needs privileges and most of what has a name.
+_LOWEST_PORT = 10_000
 
 
 def program(name: str) -> str:
@@ -23,6 +29,19 @@ def program(name: str) -> str:
     if not path.exists():
         raise DemoFailed(f"there is no {path}: run `make .venv`")
     return str(path)
+
+
+def port_to_keep() -> int:
+    """A port of 127.0.0.1 where nobody listens, for a program that is stopped and comes back at the same address.
+
+    It is below those that the system gives to whoever dials or asks for any port: nobody gets it meanwhile.
+    """
+    above = int(_DIALLING_PORTS.read_text().split()[0])
+    while True:
+        address = ("127.0.0.1", random.SystemRandom().randrange(_LOWEST_PORT, above))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(address)
+            return address[1]
 
 
 class Process:

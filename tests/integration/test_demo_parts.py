@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples.demo.common import DemoFailed
-from examples.demo.processes import Process
+from examples.demo.processes import Process, port_to_keep
 from examples.demo.proxy import Line
 
 SERVES = "import signal; print('it is ready port=7', flush=True); signal.pause()"
@@ -107,3 +108,13 @@ async def test_a_line_to_nobody_hangs_up() -> None:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
+
+
+def test_a_port_to_keep_is_free_and_none_that_the_system_gives_out() -> None:
+    """Whoever dials while its owner is down does not get it."""
+    port = port_to_keep()
+    with socket.socket() as owner, socket.socket() as other:
+        owner.bind(("127.0.0.1", port))
+        other.bind(("127.0.0.1", 0))
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        assert port < lowest <= other.getsockname()[1]
