@@ -25,7 +25,7 @@ FIELD_INVALID: Final = "FIELD_INVALID"
 #: What a call's trailers carry of an error: gRPC's clients begin to drop trailers above 8 KiB. The message is in them
 #: twice, once with up to three bytes for each of its own.
 _MAX_MESSAGE_BYTES: Final = 1024
-_MAX_FIELD_BYTES: Final = 2560
+_MAX_FIELD_BYTES: Final = 3200
 #: About what a field takes beside its path and its problem.
 _FIELD_BYTES: Final = 8
 
