@@ -42,7 +42,7 @@ def main() -> int:
     summary = summarise(outcomes, time.monotonic() - began)
     if options.json:
         print(json.dumps(summary))
-    else:
+    elif not options.digest:
         _show(summary, out)
     return 1 if summary["violations"] else 0
 

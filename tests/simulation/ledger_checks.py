@@ -18,7 +18,7 @@ from quota_server.ledger.model import (
 from quotafleet.link.messages import OverrideState
 from tests.memory_store import Tables
 from tests.simulation.machines import KEYS
-from tests.simulation.truth import Lineage, StoreTruth, Truth, require, unreported
+from tests.simulation.truth import Lineage, StoreTruth, Truth, accounted, require, unreported
 
 _MARKS = Marks(KEYS.mark_key)
 
@@ -75,6 +75,9 @@ class LedgerChecks:
         for uid in book.touched:
             self._check_quota(uid, before[uid], decided.get(uid, 0), facts.get(uid, 0))
             self.check_bound(uid)
+        for key, _ in book.new_charged_copies:
+            for uid in self.tables.quotas if key in self._truth.lineages else ():
+                self.check_lineage(self._truth.lineages[key], uid)
         for _, record in self._pending:
             if isinstance(record, Allocation):
                 self._check_cover(record)
@@ -129,6 +132,13 @@ class LedgerChecks:
         unknown = self.put_back_unseen or lineage.unsure or self.tables.meta.recovering
         if unknown or uid not in self.tables.quotas:
             return
+        allocation = self.tables.allocations.get(AllocationKey(uid, *lineage.key))
+        copies, charged = accounted(lineage, uid, self.is_accounted), allocation.copies if allocation else 0
+        require(
+            copies <= charged,
+            "S6",
+            f"copies of {lineage.key} spent {copies} of {uid}, {charged} were charged",
+        )
         total, counted = lineage.total(uid), self._counted_for(lineage, uid)
         if total > counted:
             excuse = self.excuse(lineage, uid)

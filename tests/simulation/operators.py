@@ -90,14 +90,19 @@ class Operators:
         settings: dict[str, Any] = chance.choice(
             (
                 {"state": QuotaState.SUSPENDED},
-                {"state": QuotaState.OPEN},
-                {"state": QuotaState.OPEN},
+                *[{"state": QuotaState.OPEN}] * 4,
                 {"policy": chance.choice(list(Policy))},
                 {"reserve_percent": chance.choice((0, 10, 50))},
                 {"max_offline_ms": chance.choice((None, 30_000))},
                 {"override_policy": chance.choice(list(OverridePolicy))},
             )
         )
+        run = lambda call: self._controller.administration.update_quota(call, name, settings, None)  # noqa: E731
+        self._do(Job("update-quota", run, fan_out=True))
+
+    def resume(self, name: str) -> None:
+        """Let agents grant again."""
+        settings = {"state": QuotaState.OPEN}
         run = lambda call: self._controller.administration.update_quota(call, name, settings, None)  # noqa: E731
         self._do(Job("update-quota", run, fan_out=True))
 

@@ -16,7 +16,11 @@ Act = Callable[["World", Random], None]
 
 
 def _up(world: World, chance: Random) -> AgentMachine | None:
+    """Somebody whom a caller can reach; mostly one whose store may still spend."""
     running = [machine for machine in world.machines if machine.up and not machine.process.paused]
+    able = [machine for machine in running if machine.disk.state.agent.fenced is None]
+    if able and chance.random() < 0.97:
+        running = able
     return chance.choice(running) if running else None
 
 
@@ -105,7 +109,7 @@ def unassign(world: World, chance: Random) -> None:
 def switch_agent(world: World, chance: Random) -> None:
     """An agent is switched off or on."""
     if agents := world.agents():
-        world.operators.switch_agent(chance.choice(agents), active=chance.random() < 0.6)
+        world.operators.switch_agent(chance.choice(agents), active=chance.random() < 0.8)
 
 
 def create_agent(world: World, chance: Random) -> None:

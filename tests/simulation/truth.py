@@ -6,7 +6,7 @@ on top, whether anybody ever hears of it or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -173,18 +173,24 @@ def unreported(lineage: Lineage, uid: str, is_accounted: Callable[[StoreTruth], 
 
     `is_accounted` says whether the ledger has taken a store's last word.
     """
+    return sum(spent for store, spent in _beside_the_accepted(lineage, uid) if not is_accounted(store))
+
+
+def accounted(lineage: Lineage, uid: str, is_accounted: Callable[[StoreTruth], bool]) -> int:
+    """What copies of it spent whose last word the ledger has taken: it has to be charged."""
+    return sum(spent for store, spent in _beside_the_accepted(lineage, uid) if is_accounted(store))
+
+
+def _beside_the_accepted(lineage: Lineage, uid: str) -> Iterator[tuple[StoreTruth, int]]:
+    """The other stores of an enrolment, and what each spent since it parted from the accepted one."""
     if len(lineage.stores) == 1 and lineage.accepted is lineage.stores[0]:
-        return 0
-    accepted = lineage.accepted
-    heard_until: dict[int, int] = {}
-    store = accepted
+        return
+    parted: dict[int, int] = {}
+    store = lineage.accepted
     while store is not None and store.parent is not None:
-        heard_until[store.parent.disk.number] = store.base.get(uid, NOTHING).total
+        parted[store.parent.disk.number] = store.base.get(uid, NOTHING).total
         store = store.parent
-    excuse = 0
     for each in lineage.stores:
-        if each is accepted or is_accounted(each):
-            continue
-        since = heard_until.get(each.disk.number, each.base.get(uid, NOTHING).total)
-        excuse += max(0, each.total(uid) - since)
-    return excuse
+        if each is not lineage.accepted:
+            since = parted.get(each.disk.number, each.base.get(uid, NOTHING).total)
+            yield each, max(0, each.total(uid) - since)

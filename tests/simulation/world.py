@@ -9,7 +9,7 @@ from random import Random
 from quota_agent.gate.draft import Changes
 from quota_agent.gate.records import State
 from quota_server.ledger.book import Book
-from quota_server.ledger.model import AgentKey
+from quota_server.ledger.model import AgentKey, Assume, QuotaState
 from quota_server.ledger.recovery import Recovery
 from quotafleet.link.messages import FenceKind
 from tests.memory_store import MemoryLedgerStore, Tables
@@ -190,13 +190,43 @@ class World:
         """Give every enrolled agent that has no machine one, once for each epoch, with its credential."""
         self._make_room()
         for agent in list(self.database.tables.agents.values()):
-            uids = {machine.credential.key.agent_uid for machine in self.machines}
-            new = not agent.retired and agent.uid not in uids and agent.key not in self._installed
-            if new and len(self.machines) < most:
+            if agent.retired or agent.key in self._installed:
+                continue
+            mine = [machine for machine in self.machines if machine.credential.key.agent_uid == agent.uid]
+            done = [machine for machine in mine if machine.disk.state.agent.fence_confirmed]
+            if done:
+                self.renew_credential(done[0])
+            elif not mine and len(self.machines) < most:
                 self._installed.add(agent.key)
                 machine = self._new_machine()
                 machine.credential, machine.disk = Credential(agent.name, agent.key), self._new_disk()
                 self.start_agent(machine)
+
+    def refresh(self, chance: Random) -> None:
+        """What operators do between storms, so that there is something to storm at: all is open, on, and enrolled."""
+        tables = self.database.tables
+        open_now = {
+            quota.name: quota for quota in tables.quotas.values() if quota.state is not QuotaState.CLOSED
+        }
+        for agent in list(tables.agents.values()):
+            if not agent.retired and not self.machines_of(agent.key) and agent.key in self._installed:
+                self.operators.settle(agent.name, 0, Assume.SPENT_LIMIT)
+            if not agent.retired and not agent.active and chance.random() < 0.8:
+                self.operators.switch_agent(agent.name, active=True)
+        for _ in range(len(self.agents()), self.plan.agents):
+            self.create_agent()
+        self.run_for(1_000, self.loop.events + 1_000)
+        for name in self.quota_names():
+            if name not in open_now:
+                self.operators.create_quota(name, chance)
+            elif open_now[name].state is QuotaState.SUSPENDED and chance.random() < 0.8:
+                self.operators.resume(name)
+            parts = {part.agent_uid for part in tables.assignments.values() if part.assigned}
+            for agent in list(tables.agents.values()):
+                if not agent.retired and (agent.uid not in parts or name not in open_now):
+                    self.operators.assign(name, agent.name, chance)
+        self.run_for(1_000, self.loop.events + 1_000)
+        self.install()
 
     # --- what faults use ---------------------------------------------------------------------------------------------
 
