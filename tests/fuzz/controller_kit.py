@@ -146,6 +146,10 @@ def check_cap(before: Tables, after: Tables) -> None:
 
 def check_bounds(tables: Tables) -> None:
     """Nothing is stored that no message may say."""
+    numbers = [tables.meta.generation, *(each.last_dial for each in tables.epochs.values())]
+    for allocation in tables.allocations.values():
+        numbers += [*allocation.revision, *allocation.acknowledged, allocation.sequence, allocation.dial]
+    assert max(numbers) < 2**63, f"a number has grown to {max(numbers)}"
     for override in tables.overrides.values():
         assert 1 <= override.amount <= MAX_UNITS, f"an override of {override.amount}"
         assert 0 <= override.spent <= override.amount, f"{override.spent} spent of {override.amount}"

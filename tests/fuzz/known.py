@@ -5,7 +5,6 @@ Nothing of the project is imported here: the engine would not watch it any more.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,18 +20,25 @@ class Known:
     is_it: Callable[[Exception], bool]
 
 
-def _frame(operation: int, body: bytes) -> bytes:
-    return bytes([operation]) + len(body).to_bytes(2, "little") + body
-
-
-def _passes(error: Exception, folder: str) -> bool:
-    """Whether it came through a file of this folder."""
-    return any(folder in step.filename for step in traceback.extract_tb(error.__traceback__))
-
-
 def name_of(target: str, error: Exception) -> str:
     """The name of the known finding that this is, or ""."""
     return next((each.name for each in KNOWN if each.target == target and each.is_it(error)), "")
 
 
-KNOWN: Final[tuple[Known, ...]] = ()
+KNOWN: Final[tuple[Known, ...]] = (
+    Known(
+        "a store at the last revision there is takes the ledger past what a database holds",
+        "ledger",
+        bytes.fromhex(
+            "054c000a4a0a01401a0573746f72652a08406f66666572656430013a020801421b0a0769642d30303031120a10"
+            "ffffffffffffffff7f18202200300342110a0769642d303030331202100422003002"
+        ),
+        lambda error: "a number has grown to 9223372036854775808" in str(error),
+    ),
+    Known(
+        "an agent that was told of the last dial there is cannot dial any more",
+        "from_controller",
+        b"\0\x0c\0\x12\n\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f\2\0\0",
+        lambda error: isinstance(error, ValueError) and "9223372036854775808" in str(error),
+    ),
+)

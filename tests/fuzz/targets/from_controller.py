@@ -108,18 +108,26 @@ class Stream:
 
     def __init__(self) -> None:
         self.gate = PureGate(welcomed=False)
-        self.link = AgentLink()
         self.now_ms = 0
         self.ids = itertools.count()
         #: The one store command under way, and the one report being written.
         self.command: Command | None = None
         self.report: MakeReport | None = None
+        self.for_good = False
+        self.dial()
+
+    def dial(self) -> None:
+        """Begins another stream: what is under way is lost, what was stored is not."""
+        self.link = AgentLink()
+        self.command = self.report = None
         self.closed = False
-        self.perform(self.link.opened(self.gate.one(gate.SayHello()), 0))
+        self.perform(self.link.opened(self.gate.one(gate.SayHello()), self.now_ms))
 
     def step(self, operation: int, message: FromController | None) -> None:
         """Something happens: a message, time, the end of a write, or an application."""
         self.now_ms += 300
+        if self.closed and not self.for_good:
+            self.dial()
         if message is not None:
             self.perform(self.link.received(message, self.now_ms))
         kind = operation % _OPERATIONS
@@ -185,7 +193,7 @@ class Stream:
                     self.report = action
                 case Close():
                     assert action.reason, "it closes without saying why"
-                    self.closed = True
+                    self.closed, self.for_good = True, action.for_good
 
     def send(self, message: FromAgent) -> None:
         """What goes out can be read at the other end."""

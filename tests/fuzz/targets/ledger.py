@@ -56,6 +56,8 @@ _NEW: Final = 4
 _END: Final = 8
 _STRANGER: Final = 48
 _AGENTS: Final = 3
+#: No agent that counts comes so far, but one may say so.
+_LAST_DIAL: Final = 2**63 - 1
 OPERATIONS: Final = 64
 _REFUSALS: Final = {
     *("FIELD_INVALID", "AGENT_UNKNOWN", "NOT_YOUR_AGENT", "TOKEN_INVALID", "AGENT_FENCED"),
@@ -205,7 +207,7 @@ def _fill_in_hello(hello: pb.Hello, epoch: Epoch) -> None:
     if hello.agent_uid == _OWN:
         hello.agent_uid = epoch.agent_uid
         hello.epoch = hello.epoch or epoch.epoch
-        hello.dial = hello.dial or epoch.last_dial + 1
+        hello.dial = hello.dial or min(epoch.last_dial + 1, _LAST_DIAL)
 
 
 def _check_unchanged(before: Tables, after: Tables) -> None:
