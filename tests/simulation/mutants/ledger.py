@@ -74,15 +74,6 @@ def _ceiling""",
         "revision=allocation.revision if allocation.revision.number > 3 else allocation.revision.next(generation),",
     ),
     Mutant(
-        "late-statement-raises",
-        "a late statement of a larger limit raises the exposure again",
-        _ESCROW,
-        """    if standing.limit > allocation.exposure:
-        return allocation  # a late statement of the same revision
-""",
-        "",
-    ),
-    Mutant(
         "lower-count-trusted",
         "totals that are lower than those known are taken",
         _ESCROW,
