@@ -134,7 +134,6 @@ PLANTS: Final[dict[str, tuple[Plant, ...]]] = {
         Plant(
             "limits grow beyond the target", "quota_server.ledger.sharing:_ceiling", _with(lambda *_: 10**15)
         ),
-        Plant("asks may be for nothing", "quotafleet.link.checks:some_units", _with(_as_given)),
     ),
     "controller": (
         Plant("bad fields pass", "quota_server.services.fields:Fields.refuse", _with(_nothing)),
@@ -144,7 +143,7 @@ PLANTS: Final[dict[str, tuple[Plant, ...]]] = {
         Plant("no field is malformed", "quota_server.services.tariff_convert:problems", _with(_never)),
     ),
     "gate": (Plant("bad fields pass", "quota_agent.local.requests:_refuse", _with(_nothing)),),
-    "store": (Plant("S1 is not asserted", "quota_agent.gate.quota:Quota.check", _with(_nothing)),),
+    "store": (Plant("rows may hold anything", "quota_agent.store.soundness:_check", _with(_nothing)),),
     "config": (
         Plant("any host may be served", "quota_server.config:is_loopback", _with(_always)),
         Plant("a credential may hold anything", "quota_agent.config:_text", _with(_any_text)),
