@@ -22,10 +22,10 @@ def worth_keeping(target: Target, inputs: Iterable[bytes], known: Iterable[bytes
     """Those of the inputs that reach what neither `known` nor a smaller one reaches, as many as fit."""
     reached: set[Arc] = set()
     for data in known:
-        reached |= arcs(target, data)
+        reached |= arcs(target, data) or set()
     chosen, room = [], MAX_BYTES
     for data in sorted(set(inputs), key=lambda each: (len(each), each)):
-        new = arcs(target, data) - reached
+        new = (arcs(target, data) or set()) - reached
         if new and len(data) <= room:
             reached |= new
             room -= len(data)
@@ -33,8 +33,8 @@ def worth_keeping(target: Target, inputs: Iterable[bytes], known: Iterable[bytes
     return chosen
 
 
-def arcs(target: Target, data: bytes) -> set[Arc]:
-    """The way that an input takes through the project's own code."""
+def arcs(target: Target, data: bytes) -> set[Arc] | None:
+    """The way that an input takes through the project's own code; None if it finds something, mended or not."""
     found: set[Arc] = set()
 
     def local(code: CodeType) -> Any:
@@ -56,6 +56,8 @@ def arcs(target: Target, data: bytes) -> set[Arc]:
     sys.settrace(begin)
     try:
         target.check(data)
+    except Exception:
+        return None
     finally:
         sys.settrace(before)
     return found

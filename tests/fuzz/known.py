@@ -27,6 +27,12 @@ def name_of(target: str, error: Exception) -> str:
 
 KNOWN: Final[tuple[Known, ...]] = (
     Known(
+        "a damaged store in which an override is of no quota fails when it is asked for its state",
+        "store",
+        b"\0\x05\0D/\0\0,",
+        lambda error: isinstance(error, KeyError) and "uid-" in str(error),
+    ),
+    Known(
         "a store at the last revision there is takes the ledger past what a database holds",
         "ledger",
         bytes.fromhex(
