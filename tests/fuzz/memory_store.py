@@ -44,6 +44,12 @@ class MemoryStore(SqliteStore):
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
+    async def _connect(self) -> None:
+        """What is in memory is all there is."""
+
+    async def _disconnect(self) -> None:
+        """It is not given up before the end."""
+
     def _check_identity(self) -> None:
         """There are no files."""
 

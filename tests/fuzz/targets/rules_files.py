@@ -89,13 +89,20 @@ def in_memory(data: bytes) -> BinaryIO:
     return file
 
 
+def _unpacked(data: bytes) -> bytes | None:
+    """What is in a gzip, or the text itself; None if the gzip is broken."""
+    try:
+        return gzip.decompress(data) if data[:1] == b"\x1f" else data
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
 def mutate(data: bytes, other: bytes, random: Random) -> bytes:
     """JSON within its gzip, or the gzip itself."""
-    try:
-        content = gzip.decompress(data) if data[:1] == b"\x1f" else data
-    except (OSError, EOFError, zlib.error):
+    content = _unpacked(data)
+    if content is None:
         return json_values.break_text(data, random)
-    new = json_values.mutate(content, gzip.decompress(other) if other[:1] == b"\x1f" else other, random)
+    new = json_values.mutate(content, _unpacked(other) or other, random)
     if random.randrange(10) == 0:
         packed = gzip.compress(new, mtime=0)
         return packed if random.random() < 0.5 else json_values.break_text(packed, random)
