@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from importlib.util import find_spec
 from typing import Final
 
@@ -15,6 +14,7 @@ from tests.fuzz.plants import PLANTS, Plant
 
 #: Of all targets together.
 SECONDS: Final = 45.0
+SEED: Final = 1
 #: Of the whole corpus, which is kept in git.
 MAX_CORPUS_BYTES: Final = 2_000_000
 
@@ -61,8 +61,8 @@ def test_the_corpus_is_small() -> None:
 @needs_engine
 @pytest.mark.timeout(300)
 def test_fuzzing_all_targets_finds_nothing() -> None:
-    """Another seed each time; it is printed, and so is the command that shows a finding again."""
-    outcomes = campaign.campaign(targets.NAMES, SECONDS, secrets.randbelow(2**32))
+    """The seed is the same each time, so that a run can be repeated; `make fuzz` takes others, and looks for longer."""
+    outcomes = campaign.campaign(targets.NAMES, SECONDS, SEED)
     assert [each.finding for each in outcomes if each.finding] == []
     assert all(each.inputs > len(corpus.kept(each.target)) for each in outcomes), "a target was not fuzzed"
 
