@@ -284,9 +284,8 @@ def _assignment(
         if a.quota_uid == quota.uid and a.assigned and a.agent_uid != agent.uid
     ]
     if part.min > (known.min if known is not None and known.assigned else 0):
-        check_fits(
-            quota, sum(mins) + part.min
-        )  # whatever promises less than before may be said at any target
+        # Whatever promises less than before may be said at any target.
+        check_fits(quota, sum(mins) + part.min)
     return replace(
         part,
         quota_uid=quota.uid,
