@@ -114,7 +114,8 @@ _CONDITIONS: Final[Mapping[str, Mapping[str, str]]] = {
         **_flags("named"),
     },
     "ask": {
-        "quota_uid": "quota_uid IN (SELECT uid FROM quota)",
+        # The plus makes it look at the rows: an index of a damaged file may say otherwise.
+        "quota_uid": "quota_uid IN (SELECT +uid FROM quota NOT INDEXED)",
         "ask_id": _text("ask_id", 1),
         "amount": _integer("amount", 1, MAX_UNITS),
         "reason": _text("reason", 0, _MAX_REASON_CHARS),

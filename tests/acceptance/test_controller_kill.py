@@ -140,6 +140,7 @@ async def test_a_controller_killed_during_reports_and_set_targets_agrees_with_th
         await asyncio.gather(*tasks, return_exceptions=True)
         for agent in agents:
             await agent.linked()
+        await fleet.served.channel.channel_ready()  # after a kill it waits a while before it dials again
         count = await fleet.count()
         stores = [agent.gate.balance("q")[0].count for agent in agents]
         assert count.count == sum(stores) >= sum(map(len, granted.values())) > 0

@@ -16,7 +16,6 @@ from tests.fuzz.engine import FOUND, Run
 
 _done: Final = re.compile(r"Done ([0-9]+) runs? in ([0-9]+) second").search
 _found: Final = re.compile(r"^FOUND target=\S+ input=([0-9]+)", re.MULTILINE).search
-_known: Final = re.compile(r"^KNOWN (.*)$", re.MULTILINE)
 _reached: Final = re.compile(r"cov: ([0-9]+) ft: ([0-9]+) corp: ([0-9]+)")
 #: Beyond its time, before a process counts as hung: an input may take 30 s.
 _PATIENCE_SECONDS: Final = 90
@@ -38,15 +37,12 @@ class Outcome:
     finding: str
     #: Whether it was the target that found it, not the engine that broke down.
     found: bool = False
-    #: Findings that wait to be mended and were seen again.
-    known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = "FOUND SOMETHING" if self.finding else "nothing found"
-        waiting = "".join(f"\n  known, not mended yet: {each}" for each in self.known)
         return (
             f"fuzz {self.target}: {what}, {self.inputs:,} inputs in {self.seconds:.0f} s, seed {self.seed}, "
-            f"{self.branches:,} branches, {self.news:,} inputs of interest{waiting}"
+            f"{self.branches:,} branches, {self.news:,} inputs of interest"
         )
 
 
@@ -96,7 +92,6 @@ def one(run: Run) -> Outcome:
         news,
         "" if process.returncode == 0 else _finding(process.returncode, said),
         process.returncode == FOUND,
-        tuple(_known.findall(said)),
     )
 
 

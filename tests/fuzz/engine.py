@@ -9,14 +9,13 @@ import os
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NoReturn
 
-from tests.fuzz import corpus, known
+from tests.fuzz import corpus
 from tests.fuzz.plants import planted
 from tests.fuzz.target import Target
 
@@ -109,18 +108,12 @@ class _Watch:
         self._target = target
         self._save = save
         self._inputs = 0
-        self._known: Counter[str] = Counter()
 
     def __call__(self, data: bytes) -> None:
         self._inputs += 1
         try:
             self._target.check(data)
         except Exception as error:
-            if name := known.name_of(self._target.name, error):
-                self._known[name] += 1
-                if self._known[name] == 1:
-                    print(f"KNOWN {name}", file=sys.stderr, flush=True)
-                return
             print(
                 report(self._target.name, data, error, self._inputs, save=self._save),
                 file=sys.stderr,

@@ -24,6 +24,8 @@ from tests.simulation.loop import Process, SimLoop, current_process
 
 #: So many messages fit into a direction that does not flow; then its writer waits.
 WINDOW = 16
+#: What is said twice is said again so much later at most, when several reports have followed.
+MOST_BEHIND_MS = 15_000
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class Direction:
             if weather.loss and chance.random() < weather.loss:
                 return
             if weather.repeat and chance.random() < weather.repeat:
-                self._deliver(message)
+                self._deliver(message, behind_ms=MOST_BEHIND_MS)
         self._deliver(message)
 
     def stall(self) -> None:
@@ -136,11 +138,13 @@ class Direction:
         self._cut = True
         self.flow()
 
-    def _deliver(self, message: Any) -> None:
+    def _deliver(self, message: Any, behind_ms: int = 0) -> None:
         chance, weather = self._chance, self.weather
         at = self._loop.time() + (0.1 + chance.random()) * weather.slowest_ms / 1000
-        if weather.reorder and chance.random() < weather.reorder:
-            at += chance.random() * max(4 * weather.slowest_ms, 1_000) / 1000  # others overtake it
+        if not behind_ms and weather.reorder and chance.random() < weather.reorder:
+            behind_ms = max(4 * weather.slowest_ms, 1_000)
+        if behind_ms:
+            at += chance.random() * behind_ms / 1000  # others overtake it
         else:
             at = self._last = max(at, self._last)
         self._loop.at(at, self._label, self.inbox.put, message)

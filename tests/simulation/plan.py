@@ -106,6 +106,9 @@ _FAULTS: Sequence[Mapping[str, float]] = (
     {"kill_agent": 1, "start_agents": 2, "kill_controller": 1, "start_controller": 2, "new_credential": 2},
 )
 
+#: At worst, by plan; each stream then draws its own share of it.
+_WEATHER = {"loss": (0, 0.05, 0.4), "repeat": (0, 0.1, 1), "reorder": (0, 0.05, 0.4)}
+
 ROUND_MS = 40_000
 ROUNDS = 12
 
@@ -115,11 +118,12 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
     chance = Random(f"plan {seed}")
     weights: dict[str, float] = dict(_CLIENTS)
     busy = chance.choice((0.5, 1, 3))
-    if (
-        chance.random() < 0.3
-    ):  # give back nearly as much as is taken, so that limits follow the use up and down
+    operators: dict[str, float] = dict(_OPERATORS)
+    if chance.random() < 0.3:
+        # As much is given back as is taken, of limits that are to be smaller than the use: they follow it down.
         weights |= {"end": 45}
-    weights |= {kind: weight * busy for kind, weight in _OPERATORS.items()}
+        operators |= {"set_agent_target": 6, "unassign": 3, "assign": 4}
+    weights |= {kind: weight * busy for kind, weight in operators.items()}
     violent = chance.choice((0.3, 1, 2, 4))
     for family in chance.sample(_FAULTS, chance.choice((2, 3, 4, 6, len(_FAULTS)))):
         for kind, weight in family.items():
@@ -143,6 +147,6 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         quotas=chance.choice((1, 1, 2, 3)),
         heartbeat_ms=chance.choice((500, 1_000, 5_000)),
         unclear_rate=chance.choice((0, 0, 0.01, 0.1)),
-        weather={name: chance.choice((0, 0.05, 0.4)) for name in ("loss", "repeat", "reorder")},
+        weather={name: chance.choice(rates) for name, rates in _WEATHER.items()},
         rounds=drawn,
     )

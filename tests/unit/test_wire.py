@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from quotafleet.errors import FieldError
 from quotafleet.link import messages as m
+from quotafleet.link.checks import MAX_NUMBER
 from quotafleet.link.wire import from_request, from_response, to_request, to_response
 from quotafleet.v1 import agent_link_service_pb2 as pb
 
@@ -18,16 +19,17 @@ short_ids = ids.filter(lambda text: len(text) <= 64)
 names = st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,127}", fullmatch=True)
 units = st.integers(0, m.MAX_UNITS)
 some_units = st.integers(1, m.MAX_UNITS)
-numbers = st.integers(0, MAX_INT64)
+numbers = st.integers(0, MAX_NUMBER)
+totals_of = st.integers(0, MAX_INT64)
 marks = st.binary(max_size=64)
 times = st.integers(0, 253_402_300_799_999)
 durations = st.integers(0, 10**12)
-revisions = st.builds(m.Revision, numbers, st.integers(1, MAX_INT64))
+revisions = st.builds(m.Revision, numbers, st.integers(1, MAX_NUMBER))
 
 
 @st.composite
 def totals(draw: st.DrawFn) -> m.Totals:
-    consumed, spent = draw(numbers), draw(numbers)
+    consumed, spent = draw(totals_of), draw(totals_of)
     return m.Totals(consumed, draw(st.integers(0, consumed)), spent, draw(st.integers(0, spent)))
 
 
@@ -192,6 +194,7 @@ BAD_REQUESTS = [
     (REPORT, "report.standings[1].quota_uid", ""),
     (REPORT, "report.standings[1].quota_uid", "a\nb"),
     (REPORT, "report.standings[1].revision.number", -1),
+    (REPORT, "report.standings[1].revision.number", MAX_NUMBER + 1),
     (REPORT, "report.standings[1].limit", -1),
     (REPORT, "report.standings[1].limit", m.MAX_UNITS + 1),
     (REPORT, "report.standings[1].totals.consumed", -1),
@@ -253,6 +256,7 @@ BAD_RESPONSES = [
     (WELCOME, "welcome.overrides[0].state", pb.OVERRIDE_STATE_USED),
     (m.Update((ALLOCATION,)), "update.allocations[0].limit", -1),
     (m.StaleHello(1), "stale_hello.last_dial", -1),
+    (m.StaleHello(1), "stale_hello.last_dial", MAX_NUMBER + 1),
     (m.Fence(m.FenceKind.ENDED), "fence.kind", 0),
     (m.ReportAck(1, 1_000), "report_ack.number", -1),
     (m.ReportRequest(1, "q"), "report_request.request", -1),

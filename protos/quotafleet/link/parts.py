@@ -41,11 +41,10 @@ def fill_revision(out: pb.Revision, value: Revision) -> None:
 
 def revision(message: pb.Revision) -> Revision:
     """Read the field `revision`."""
-    generation, number = message.generation, message.number
-    if generation < 0 or number < 0:
-        bad = "generation" if generation < 0 else "number"
-        raise FieldError(f"revision.{bad}", "must not be negative")
-    return Revision(generation, number)
+    return Revision(
+        checks.number(message.generation, "revision.generation"),
+        checks.number(message.number, "revision.number"),
+    )
 
 
 def fill_totals(out: pb.Totals, value: Totals) -> None:

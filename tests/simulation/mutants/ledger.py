@@ -67,6 +67,15 @@ def _ceiling""",
         "if allocation.settled:",
     ),
     Mutant(
+        "late-statement-raises",
+        "a late statement of the newest revision raises the exposure again",
+        _ESCROW,
+        """    if standing.limit > allocation.exposure:
+        return allocation  # a late statement of the same revision
+""",
+        "",
+    ),
+    Mutant(
         "revision-reused",
         "another limit goes out under the same revision",
         _ESCROW,
