@@ -26,11 +26,6 @@ class DemandView(NamedTuple):
     recent_demand: int = 0
     wanted_more: int = 0
 
-    @property
-    def is_live(self) -> bool:
-        """Whether there is any."""
-        return self != NO_DEMAND
-
 
 NO_DEMAND = DemandView()
 

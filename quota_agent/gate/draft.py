@@ -117,8 +117,7 @@ class Draft:
         """Take over what a fork decided on acquisitions."""
         self.quotas.update(fork.quotas)
         self.created.update(fork.created)
-        for entry in fork.changed.values():
-            self.put(entry)
+        assert not fork.changed, "an acquisition makes entries and changes none"
         self.overrides.update(fork.overrides)
         self.hold_due_ms = fork.hold_due_ms
         for uid, units in fork.asked.items():
