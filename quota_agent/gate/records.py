@@ -55,7 +55,7 @@ class Override:
 
     def standing(self) -> OverrideStanding:
         """What the controller is told."""
-        return OverrideStanding(self.override_id, self.state, self.spent, self.quota_uid)
+        return OverrideStanding(self.override_id, self.state, self.spent, self.quota_uid, self.amount)
 
     def check(self, before: Override | None) -> None:
         """Assert that it is spent at most once, up to its amount (S1)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from quota_server.ledger import escrow
 from quota_server.ledger.model import (
@@ -85,6 +86,14 @@ class Book:
     def note(self, note: Note) -> None:
         """Appends to a quota's history."""
         self.notes.append(note)
+
+    def note_of_agent(
+        self, key: AllocationKey, time_ms: int, action: str, reason: str, after: Mapping[str, Any]
+    ) -> None:
+        """Appends what an agent's message did to its part in a quota."""
+        agent = self.agents[key.agent_uid].name
+        numbers = {"agent": agent, "epoch": key.epoch, **after}
+        self.note(Note(key.quota_uid, time_ms, f"agent {agent}", action, reason, {}, numbers))
 
     def fence_mark(self, agent: AgentKey, mark: Mark) -> None:
         """Remembers for ever that a store presenting `mark` is a copy."""

@@ -19,17 +19,14 @@ from quota_server.ledger.model import (
     Assignment,
     Epoch,
     Mark,
-    Note,
-    Override,
 )
+from quota_server.ledger.override_events import OverrideEvents
 from quotafleet.link.messages import (
     Fence,
     FenceAck,
     FenceDone,
     FenceKind,
     Hello,
-    OverrideStanding,
-    OverrideState,
     Report,
     ReportAck,
     Revision,
@@ -52,6 +49,7 @@ class LinkEvents:
         self._book = book
         self._marks = marks
         self._now_ms = now_ms
+        self._overrides = OverrideEvents(book, now_ms)
         #: Quotas in which escrow came free, or in which an agent came online that is short.
         self.freed: set[str] = set()
         #: Quotas that have to be shared out anew.
@@ -161,7 +159,7 @@ class LinkEvents:
                 self._standing(epoch.key, standing, hello.dial)
         if adopting:
             self._renew(epoch, {standing.quota_uid for standing in hello.standings})
-        self._override_standings(epoch.key, hello.overrides)
+        self._overrides.take(epoch.key, hello.overrides)
         for allocation in self._book.allocations_of_agent(epoch.key):
             quota = self._book.quotas[allocation.quota_uid]
             if allocation.short:
@@ -224,7 +222,7 @@ class LinkEvents:
         self._book.decide(epoch)
         for standing in report.standings:
             self._standing(agent, standing, dial)
-        self._override_standings(agent, report.overrides)
+        self._overrides.take(agent, report.overrides)
         self._heard(agent)
         return Reply((ReportAck(report.number, self._now_ms, fresh),))
 
@@ -276,15 +274,30 @@ class LinkEvents:
     def _charge_copy(self, agent: AgentKey, ack: FenceAck) -> None:
         if not self._book.charge_copy_once(agent, ack.store_id):
             return
+        was_heard = self._has_offered(agent, ack.mark)
         for final in ack.standings:
             key = AllocationKey(final.quota_uid, *agent)
             spent = final.totals.count + final.totals.overridden
-            spent -= final.marked.count + final.marked.overridden
+            if was_heard:
+                spent -= final.marked.count + final.marked.overridden
             if spent <= 0 or final.quota_uid not in self._book.quotas:
                 continue
             self._book.note_fact(escrow.charge_copy(self._known(key), spent))
             self.stale.add(key.quota_uid)
             self._note(key, "overage", "a copied store spent this", {"overage": spent})
+
+    def _has_offered(self, agent: AgentKey, mark: bytes) -> bool:
+        """Whether this ledger has offered the mark that a copy holds, and so has heard what the copy says it showed.
+
+        A ledger that was put back has forgotten what was shown since the backup, and may have adopted another store
+        that never spent it. Then all that the copy spent is charged, what it shares with that store once too often.
+        """
+        try:
+            held = self._marks.decode(agent, mark)
+        except MarkForged:
+            return False
+        offered = self._book.epochs[agent].offered
+        return held.generation == offered.generation and held.number <= offered.number
 
     def _finalise(self, epoch: Epoch, ack: FenceAck) -> None:
         if epoch.final:
@@ -299,11 +312,7 @@ class LinkEvents:
             self.freed.add(quota_uid)
             self.stale.add(quota_uid)
             self._note(after.key, "final", "its store turned up", {"charge": after.charge})
-        self._override_standings(epoch.key, ack.overrides)
-        named = {standing.override_id for standing in ack.overrides}
-        for override in list(self._book.overrides.values()):
-            if override.agent == epoch.key and override.override_id not in named:
-                self._close_unheard(override)
+        self._overrides.take_last(epoch.key, ack.overrides)
         self._book.decide(replace(epoch, settled=True, final=True, store_id=ack.store_id))
 
     def _known(self, key: AllocationKey) -> Allocation:
@@ -311,11 +320,6 @@ class LinkEvents:
         if (key.quota_uid, key.agent_uid) not in self._book.assignments:
             self._book.decide(Assignment(key.quota_uid, key.agent_uid, assigned=False))
         return self._book.allocations.get(key) or Allocation(*key)
-
-    def _close_unheard(self, override: Override) -> None:
-        """The final word of a store does not name it: it was never delivered, and never will be."""
-        if override.state in (OverrideState.APPROVED, OverrideState.PENDING):
-            self._book.note_fact(replace(override, state=OverrideState.DEAD, settled=True, at_risk=False))
 
     def _gone(self, agent: AgentKey, dial: int) -> Reply:
         if epoch := self._owned(agent, dial):
@@ -328,42 +332,6 @@ class LinkEvents:
         """The epoch, if the stream that `dial` opened still owns it."""
         epoch = self._book.epochs.get(agent)
         return epoch if epoch is not None and epoch.last_dial == dial and epoch.online else None
-
-    def _override_standings(self, agent: AgentKey, standings: tuple[OverrideStanding, ...]) -> None:
-        for standing in standings:
-            override = self._book.overrides.get(standing.override_id)
-            if override is None:
-                override = self._adopt_override(agent, standing)
-            if override is None or override.agent != agent or override.state is OverrideState.USED:
-                continue
-            if standing.state is OverrideState.USED:
-                spent = min(standing.spent, override.amount)
-                self._close(replace(override, state=OverrideState.USED, spent=spent, at_risk=False))
-            elif standing.state is OverrideState.DEAD and override.state is not OverrideState.DEAD:
-                self._close(replace(override, state=OverrideState.DEAD, at_risk=False))
-
-    def _close(self, override: Override) -> None:
-        """Puts what its agent durably says of an override."""
-        self._book.note_fact(override)
-        what = {"override_id": override.override_id, "spent": override.spent}
-        key = AllocationKey(override.quota_uid, *override.agent)
-        self._note(key, f"override-{override.state.value.lower()}", override.decision_reason, what)
-
-    def _adopt_override(self, agent: AgentKey, standing: OverrideStanding) -> Override | None:
-        """An override that was approved after the backup was made: what was spent of it counts."""
-        if standing.state is not OverrideState.USED or standing.quota_uid not in self._book.quotas:
-            return None
-        return Override(
-            override_id=standing.override_id,
-            ask_id="",
-            quota_uid=standing.quota_uid,
-            agent_uid=agent.agent_uid,
-            epoch=agent.epoch,
-            amount=standing.spent,
-            reason="spent on a store that is ahead of the restored database",
-            state=OverrideState.APPROVED,
-            create_ms=self._now_ms,
-        )
 
     def _heard(self, agent: AgentKey) -> None:
         """Heard means: everything it has was acknowledged in this generation."""
@@ -386,9 +354,7 @@ class LinkEvents:
         self._book.note_fact(replace(after, overage=after.overage + over))
 
     def _note(self, key: AllocationKey, action: str, reason: str, after: dict[str, Any]) -> None:
-        agent = self._book.agents[key.agent_uid].name
-        numbers = {"agent": agent, "epoch": key.epoch, **after}
-        self._book.note(Note(key.quota_uid, self._now_ms, f"agent {agent}", action, reason, {}, numbers))
+        self._book.note_of_agent(key, self._now_ms, action, reason, after)
 
     def _note_all(self, agent: AgentKey, action: str, reason: str, after: dict[str, int]) -> None:
         for allocation in self._book.allocations_of_agent(agent):

@@ -45,6 +45,8 @@ class LedgerChecks:
         self.was_restored = False
         #: Quotas of which limits may have been given out by a ledger that had been put back unseen.
         self.tainted: set[str] = set()
+        #: Copies that were charged by such a ledger: it may have taken what it had forgotten for heard.
+        self.charged_unseen: set[tuple[AgentKey, str]] = set()
         self._pending: list[tuple[Record | None, Record]] = []
 
     def approved_units(self, override_id: str) -> int | None:
@@ -69,6 +71,7 @@ class LedgerChecks:
             self._follow(old, new, decided, facts)
         if self.put_back_unseen:
             self.tainted |= book.touched
+            self.charged_unseen |= set(book.new_charged_copies)
             return
         self._check_settlements(book)
         self._check_recovery()
@@ -159,7 +162,8 @@ class LedgerChecks:
         key = AgentKey(agent.agent_uid, agent.epoch)
         epoch = self.tables.epochs.get(key)
         is_final = epoch is not None and epoch.final and epoch.store_id == agent.store_id
-        return is_final or (key, agent.store_id) in self.tables.charged_copies
+        copy = (key, agent.store_id)
+        return is_final or (copy in self.tables.charged_copies and copy not in self.charged_unseen)
 
     def covers_limit(self, store: StoreTruth, uid: str, limit: int) -> bool:
         """Whether the ledger counts with a store enforcing `limit` (S3)."""

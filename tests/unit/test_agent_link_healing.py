@@ -254,7 +254,7 @@ class Source:
         return self.known.get(quota_uid)
 
     def override_standings(self) -> tuple[OverrideStanding, ...]:
-        return (OverrideStanding("o", OverrideState.DEAD),)
+        return (OverrideStanding("o", OverrideState.DEAD, amount=4),)
 
     def open_asks(self) -> tuple[OverrideAsk, ...]:
         return (OverrideAsk("a", "q", 1, ""),)

@@ -78,7 +78,9 @@ class Driven:
         return None
 
     def override_standings(self) -> tuple[OverrideStanding, ...]:
-        return tuple(OverrideStanding(override_id, state) for override_id, state in self.overrides.items())
+        return tuple(
+            OverrideStanding(override_id, state, amount=4) for override_id, state in self.overrides.items()
+        )
 
     def open_asks(self) -> tuple[OverrideAsk, ...]:
         return ()

@@ -121,7 +121,7 @@ def test_a_hello_takes_the_next_dial_and_says_what_is_durable(gate: PureGate) ->
     (standing,) = hello.standings
     assert (standing.limit, standing.held, standing.totals) == (10, 2, Totals(consumed=4))
     assert standing.revision == Revision(0, 1)
-    assert hello.overrides == (OverrideStanding("o-1", APPROVED, 0, Q),)
+    assert hello.overrides == (OverrideStanding("o-1", APPROVED, 0, Q, 5),)
     assert [ask.ask_id for ask in hello.asks] == ["ask-1"]
 
 
@@ -209,7 +209,7 @@ def test_an_override_pays_a_whole_amount_beyond_the_limit_once(gate: PureGate) -
     assert gate.state.quotas[Q].totals == Totals(10, 0, 4, 0)
     assert gate.refused(acquire("c", 1, override_id="o-1")).reason == "OVERRIDE_DECIDED"
     assert gate.granted(acquire("b", 4, override_id="o-1")) == granted, "a repeat"
-    assert standings(gate.state.overrides) == (OverrideStanding("o-1", USED, 4, Q),)
+    assert standings(gate.state.overrides) == (OverrideStanding("o-1", USED, 4, Q, 5),)
 
 
 def test_releasing_what_an_override_paid_does_not_renew_it(gate: PureGate) -> None:

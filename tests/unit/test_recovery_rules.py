@@ -16,9 +16,12 @@ from quotafleet.link.messages import (
     OpenRequest,
     OverrideStanding,
     OverrideState,
+    StaleHello,
     Welcome,
 )
 from tests.link_kit import Ledger, Site, open_ledger
+
+APPROVED = OverrideState.APPROVED
 
 Restored = Callable[[Ledger], AbstractAsyncContextManager[Ledger]]
 
@@ -212,10 +215,60 @@ async def test_an_override_spent_after_the_backup_is_adopted(tmp_path: Path, put
     async with put_back(lost) as ledger:
         (a,) = ledger.sites.values()
         a.part.override_consumed = 7
-        a.overrides = (OverrideStanding("lost-override", OverrideState.USED, 7, lost.quota_uid),)
+        a.overrides = (OverrideStanding("lost-override", OverrideState.USED, 7, lost.quota_uid, 9),)
         await a.hello()
         quota = await ledger.get_quota(lost.quota_uid)
         assert (quota.sums.overrides, quota.sums.overridden) == (7, 7)
+
+
+async def test_an_override_that_a_store_holds_counts_whatever_was_decided_after_the_restore(
+    tmp_path: Path, put_back: Restored
+) -> None:
+    """It was asked for before the backup and approved after it; now it is denied, and the store is lost for good."""
+    (tmp_path / "live").mkdir()
+    async with open_ledger(tmp_path / "live") as live:
+        await live.quota(target=100, override_policy=OverridePolicy.ASK)
+        (a,) = await live.sites_of("a")
+        asked = await live.overrides.request(live.call(), "q", "a", 6)
+        shutil.copytree(tmp_path / "live", tmp_path / "backup")
+        await live.overrides.decide(live.call(), asked.override.override_id, True)
+        await a.hello()
+    async with put_back(live) as ledger:
+        await ledger.overrides.decide(ledger.call(), asked.override.override_id, False)
+        assert (await ledger.get_quota(live.quota_uid)).sums.overrides == 0
+        a.overrides = (OverrideStanding(asked.override.override_id, APPROVED, 0, live.quota_uid, 6),)
+        await a.hello()
+        assert (await ledger.get_quota(live.quota_uid)).sums.overrides == 6
+        await ledger.enrolments.settle_agent(ledger.call(), "a", 0, Assume.SPENT_LIMIT, confirm=False)
+        quota = await ledger.get_quota(live.quota_uid)
+        assert quota.sums.overrides == quota.sums.overridden == 6
+
+
+async def test_what_a_copy_showed_to_the_lost_ledger_is_charged(tmp_path: Path, put_back: Restored) -> None:
+    """The ledger adopts the twin that spent nothing, and has forgotten that it ever heard of the other."""
+    (tmp_path / "live").mkdir()
+    async with open_ledger(tmp_path / "live") as live:
+        await live.quota(target=100)
+        (spender,) = await live.sites_of("a")
+        shutil.copytree(tmp_path / "live", tmp_path / "backup")
+        twin = spender.copy()
+        spender.spend(30)
+        for _ in range(3):
+            await spender.report()
+        assert spender.part.marked == spender.part.totals
+    async with put_back(live) as ledger:
+        twin.ledger = ledger
+        await ledger.recovery.begin(ledger.now_ms)
+        assert isinstance(await twin.hello(), Welcome)
+        twin.spend(10)
+        await twin.report()
+        fence = await spender.hello()
+        while isinstance(fence, StaleHello):
+            fence = await spender.hello()
+        assert fence == Fence(FenceKind.COPY)
+        await spender.fenced(fence)
+        quota = await ledger.get_quota(live.quota_uid)
+        assert (quota.known_count, quota.sums.overage) == (40, 30)
 
 
 async def test_epochs_contain_the_generation_so_that_none_is_given_out_twice(

@@ -136,7 +136,7 @@ def test_an_allocation_of_the_welcome_is_said_again_too() -> None:
 def test_an_approval_is_said_again_until_the_agent_knows_it_and_a_revocation_until_it_is_closed() -> None:
     approved = OverrideUpdate("o", "ask", "q", 5, OverrideState.APPROVED)
     revoked = OverrideUpdate("o", "ask", "q", 5, OverrideState.APPROVED, revoked=True)
-    knows = (OverrideStanding("o", OverrideState.APPROVED),)
+    knows = (OverrideStanding("o", OverrideState.APPROVED, amount=4),)
     session = online()
     session.post((), [approved])
     assert session.outgoing(0) == [Update((), (approved,))]
@@ -148,7 +148,7 @@ def test_an_approval_is_said_again_until_the_agent_knows_it_and_a_revocation_unt
     session.received(report(2, overrides=knows), 2 * BEAT)
     session.tick(2 * BEAT)
     assert session.outgoing(2 * BEAT) == [Update((), (revoked,))]
-    session.received(report(3, overrides=(OverrideStanding("o", OverrideState.DEAD),)), 3 * BEAT)
+    session.received(report(3, overrides=(OverrideStanding("o", OverrideState.DEAD, amount=4),)), 3 * BEAT)
     session.tick(3 * BEAT)
     assert session.outgoing(3 * BEAT) == []
 

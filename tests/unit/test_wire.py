@@ -50,8 +50,22 @@ standings = st.builds(
     units,
 )
 override_standings = st.one_of(
-    st.builds(m.OverrideStanding, ids, st.just(m.OverrideState.USED), units, st.just("") | ids),
-    st.builds(m.OverrideStanding, ids, st.sampled_from([m.OverrideState.APPROVED, m.OverrideState.DEAD])),
+    some_units.flatmap(
+        lambda amount: st.builds(
+            m.OverrideStanding,
+            ids,
+            st.just(m.OverrideState.USED),
+            st.integers(0, amount),
+            st.just("") | ids,
+            st.just(amount),
+        )
+    ),
+    st.builds(
+        m.OverrideStanding,
+        ids,
+        st.sampled_from([m.OverrideState.APPROVED, m.OverrideState.DEAD]),
+        amount=some_units,
+    ),
 )
 asks = st.builds(m.OverrideAsk, ids, ids, some_units, st.just("") | ids)
 terms = st.builds(
@@ -151,7 +165,7 @@ def test_what_a_controller_says_arrives_unchanged(message: m.FromController) -> 
 
 
 STANDING = m.Standing("q", m.Revision(0, 1), 10, m.Totals(5, 2, 3, 1), 1, 7, (m.OpenRequest(3, 20),))
-OVERRIDE_STANDING = m.OverrideStanding("o", m.OverrideState.USED, 2)
+OVERRIDE_STANDING = m.OverrideStanding("o", m.OverrideState.USED, 2, "q", 5)
 ASK = m.OverrideAsk("a", "q", 1, "because")
 HELLO = m.Hello("agent", 1, "store", 1, b"mark", 1_000, (STANDING,), (OVERRIDE_STANDING,), (ASK,))
 REPORT = m.Report(1, b"mark", 1_000, (STANDING, STANDING), (OVERRIDE_STANDING,), (ASK,), (1, 2))
@@ -213,6 +227,9 @@ BAD_REQUESTS = [
     (REPORT, "report.overrides[0].state", pb.OVERRIDE_STATE_PENDING),
     (REPORT, "report.overrides[0].state", 99),
     (REPORT, "report.overrides[0].spent", -1),
+    (REPORT, "report.overrides[0].spent", 6),
+    (REPORT, "report.overrides[0].amount", 0),
+    (REPORT, "report.overrides[0].amount", m.MAX_UNITS + 1),
     (REPORT, "report.overrides[0].quota_uid", "x" * 129),
     (FENCE_ACK, "fence_ack.kind", pb.FENCE_KIND_UNSPECIFIED),
     (FENCE_ACK, "fence_ack.store_id", ""),

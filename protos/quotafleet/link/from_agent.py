@@ -201,6 +201,7 @@ def _add_override_standings(out: Any, standings: Iterable[OverrideStanding]) -> 
             state=parts.STATES[standing.state],
             spent=standing.spent,
             quota_uid=standing.quota_uid,
+            amount=standing.amount,
         )
 
 
@@ -209,11 +210,15 @@ def _override_standing(message: pb.OverrideStanding) -> OverrideStanding:
     spent = checks.units(message.spent, "spent")
     if spent and state is not OverrideState.USED:
         raise FieldError("spent", "must be 0 unless the state is USED")
+    amount = checks.some_units(message.amount, "amount")
+    if spent > amount:
+        raise FieldError("spent", "must not be above the amount")
     return OverrideStanding(
         checks.identifier(message.override_id, "override_id"),
         state,
         spent,
         checks.text(message.quota_uid, "quota_uid", checks.MAX_ID_CHARS),
+        amount,
     )
 
 

@@ -123,6 +123,8 @@ class OverrideStanding:
     #: Units spent; 0 unless USED.
     spent: int = 0
     quota_uid: str = ""
+    #: Units that it allows.
+    amount: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,17 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quotafleet/v1/agent_link_service.proto\x12\rquotafleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x0e\x43onnectRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.quotafleet.v1.HelloH\x00\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x15.quotafleet.v1.ReportH\x00\x12,\n\tfence_ack\x18\x03 \x01(\x0b\x32\x17.quotafleet.v1.FenceAckH\x00\x42\t\n\x07message\"\xe1\x02\n\x0f\x43onnectResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.quotafleet.v1.WelcomeH\x00\x12\x30\n\x0bstale_hello\x18\x02 \x01(\x0b\x32\x19.quotafleet.v1.StaleHelloH\x00\x12%\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x14.quotafleet.v1.FenceH\x00\x12.\n\nfence_done\x18\x04 \x01(\x0b\x32\x18.quotafleet.v1.FenceDoneH\x00\x12\'\n\x06update\x18\x05 \x01(\x0b\x32\x15.quotafleet.v1.UpdateH\x00\x12.\n\nreport_ack\x18\x06 \x01(\x0b\x32\x18.quotafleet.v1.ReportAckH\x00\x12\x36\n\x0ereport_request\x18\x07 \x01(\x0b\x32\x1c.quotafleet.v1.ReportRequestH\x00\x42\t\n\x07message\".\n\x08Revision\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\"b\n\x06Totals\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x03\x12\x10\n\x08released\x18\x02 \x01(\x03\x12\x19\n\x11override_consumed\x18\x03 \x01(\x03\x12\x19\n\x11override_released\x18\x04 \x01(\x03\"E\n\x0bOpenRequest\x12\x0e\n\x06\x61mount\x18\x01 \x01(\x03\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfd\x01\n\x08Standing\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x17.quotafleet.v1.Revision\x12\r\n\x05limit\x18\x03 \x01(\x03\x12%\n\x06totals\x18\x04 \x01(\x0b\x32\x15.quotafleet.v1.Totals\x12\x0c\n\x04held\x18\x05 \x01(\x03\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x31\n\ropen_requests\x18\x07 \x03(\x0b\x32\x1a.quotafleet.v1.OpenRequest\x12\x15\n\rrecent_demand\x18\x08 \x01(\x03\x12\x13\n\x0bwanted_more\x18\t \x01(\x03\"v\n\x10OverrideStanding\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.quotafleet.v1.OverrideState\x12\r\n\x05spent\x18\x03 \x01(\x03\x12\x11\n\tquota_uid\x18\x04 \x01(\t\"P\n\x0bOverrideAsk\x12\x0e\n\x06\x61sk_id\x18\x01 \x01(\t\x12\x11\n\tquota_uid\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xd5\x02\n\x05Hello\x12\x11\n\tagent_uid\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08store_id\x18\x03 \x01(\t\x12\x0c\n\x04\x64ial\x18\x04 \x01(\x03\x12\x0c\n\x04mark\x18\x05 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12.\n\nclock_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstandings\x18\x08 \x03(\x0b\x32\x17.quotafleet.v1.Standing\x12\x32\n\toverrides\x18\t \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\x12(\n\x04\x61sks\x18\n \x03(\x0b\x32\x1a.quotafleet.v1.OverrideAsk\x12(\n\x06\x66\x65nced\x18\x0b \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\"\xf1\x01\n\x06Report\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04mark\x18\x02 \x01(\x0c\x12.\n\nclock_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstandings\x18\x04 \x03(\x0b\x32\x17.quotafleet.v1.Standing\x12\x32\n\toverrides\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\x12(\n\x04\x61sks\x18\x06 \x03(\x0b\x32\x1a.quotafleet.v1.OverrideAsk\x12\x0f\n\x07\x61nswers\x18\x07 \x03(\x03\"w\n\rFinalStanding\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12%\n\x06totals\x18\x02 \x01(\x0b\x32\x15.quotafleet.v1.Totals\x12,\n\rmarked_totals\x18\x03 \x01(\x0b\x32\x15.quotafleet.v1.Totals\"\xb7\x01\n\x08\x46\x65nceAck\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x0c\n\x04mark\x18\x03 \x01(\x0c\x12/\n\tstandings\x18\x04 \x03(\x0b\x32\x1c.quotafleet.v1.FinalStanding\x12\x32\n\toverrides\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\"\xff\x01\n\nQuotaTerms\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsuspended\x18\x05 \x01(\x08\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x10\n\x08\x61ssigned\x18\x07 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\x08\x12.\n\x0bmax_offline\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\x89\x01\n\x10\x41llocationUpdate\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x17.quotafleet.v1.Revision\x12\r\n\x05limit\x18\x03 \x01(\x03\x12(\n\x05terms\x18\x04 \x01(\x0b\x32\x19.quotafleet.v1.QuotaTerms\"\x96\x01\n\x0eOverrideUpdate\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61sk_id\x18\x02 \x01(\t\x12\x11\n\tquota_uid\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.quotafleet.v1.OverrideState\x12\x0f\n\x07revoked\x18\x06 \x01(\x08\"\xf1\x01\n\x07Welcome\x12\x0c\n\x04mark\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12.\n\nclock_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0b\x61llocations\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.AllocationUpdate\x12\x30\n\toverrides\x18\x06 \x03(\x0b\x32\x1d.quotafleet.v1.OverrideUpdate\"\x1f\n\nStaleHello\x12\x11\n\tlast_dial\x18\x01 \x01(\x03\"/\n\x05\x46\x65nce\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\"\x0b\n\tFenceDone\"p\n\x06Update\x12\x34\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x1f.quotafleet.v1.AllocationUpdate\x12\x30\n\toverrides\x18\x02 \x03(\x0b\x32\x1d.quotafleet.v1.OverrideUpdate\"Y\n\tReportAck\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12.\n\nclock_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mark\x18\x03 \x01(\x0c\"3\n\rReportRequest\x12\x0f\n\x07request\x18\x01 \x01(\x03\x12\x11\n\tquota_uid\x18\x02 \x01(\t*\xd6\x01\n\rOverrideState\x12\x1e\n\x1aOVERRIDE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERRIDE_STATE_PENDING\x10\x01\x12\x19\n\x15OVERRIDE_STATE_DENIED\x10\x02\x12\x1f\n\x1bOVERRIDE_STATE_FROM_RESERVE\x10\x03\x12\x1b\n\x17OVERRIDE_STATE_APPROVED\x10\x04\x12\x17\n\x13OVERRIDE_STATE_USED\x10\x05\x12\x17\n\x13OVERRIDE_STATE_DEAD\x10\x06*R\n\tFenceKind\x12\x1a\n\x16\x46\x45NCE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x45NCE_KIND_COPY\x10\x01\x12\x14\n\x10\x46\x45NCE_KIND_ENDED\x10\x02\x32`\n\x10\x41gentLinkService\x12L\n\x07\x43onnect\x12\x1d.quotafleet.v1.ConnectRequest\x1a\x1e.quotafleet.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quotafleet/v1/agent_link_service.proto\x12\rquotafleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x0e\x43onnectRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.quotafleet.v1.HelloH\x00\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x15.quotafleet.v1.ReportH\x00\x12,\n\tfence_ack\x18\x03 \x01(\x0b\x32\x17.quotafleet.v1.FenceAckH\x00\x42\t\n\x07message\"\xe1\x02\n\x0f\x43onnectResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.quotafleet.v1.WelcomeH\x00\x12\x30\n\x0bstale_hello\x18\x02 \x01(\x0b\x32\x19.quotafleet.v1.StaleHelloH\x00\x12%\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x14.quotafleet.v1.FenceH\x00\x12.\n\nfence_done\x18\x04 \x01(\x0b\x32\x18.quotafleet.v1.FenceDoneH\x00\x12\'\n\x06update\x18\x05 \x01(\x0b\x32\x15.quotafleet.v1.UpdateH\x00\x12.\n\nreport_ack\x18\x06 \x01(\x0b\x32\x18.quotafleet.v1.ReportAckH\x00\x12\x36\n\x0ereport_request\x18\x07 \x01(\x0b\x32\x1c.quotafleet.v1.ReportRequestH\x00\x42\t\n\x07message\".\n\x08Revision\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\"b\n\x06Totals\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x03\x12\x10\n\x08released\x18\x02 \x01(\x03\x12\x19\n\x11override_consumed\x18\x03 \x01(\x03\x12\x19\n\x11override_released\x18\x04 \x01(\x03\"E\n\x0bOpenRequest\x12\x0e\n\x06\x61mount\x18\x01 \x01(\x03\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfd\x01\n\x08Standing\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x17.quotafleet.v1.Revision\x12\r\n\x05limit\x18\x03 \x01(\x03\x12%\n\x06totals\x18\x04 \x01(\x0b\x32\x15.quotafleet.v1.Totals\x12\x0c\n\x04held\x18\x05 \x01(\x03\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x31\n\ropen_requests\x18\x07 \x03(\x0b\x32\x1a.quotafleet.v1.OpenRequest\x12\x15\n\rrecent_demand\x18\x08 \x01(\x03\x12\x13\n\x0bwanted_more\x18\t \x01(\x03\"\x86\x01\n\x10OverrideStanding\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.quotafleet.v1.OverrideState\x12\r\n\x05spent\x18\x03 \x01(\x03\x12\x11\n\tquota_uid\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x03\"P\n\x0bOverrideAsk\x12\x0e\n\x06\x61sk_id\x18\x01 \x01(\t\x12\x11\n\tquota_uid\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xd5\x02\n\x05Hello\x12\x11\n\tagent_uid\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08store_id\x18\x03 \x01(\t\x12\x0c\n\x04\x64ial\x18\x04 \x01(\x03\x12\x0c\n\x04mark\x18\x05 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12.\n\nclock_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstandings\x18\x08 \x03(\x0b\x32\x17.quotafleet.v1.Standing\x12\x32\n\toverrides\x18\t \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\x12(\n\x04\x61sks\x18\n \x03(\x0b\x32\x1a.quotafleet.v1.OverrideAsk\x12(\n\x06\x66\x65nced\x18\x0b \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\"\xf1\x01\n\x06Report\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04mark\x18\x02 \x01(\x0c\x12.\n\nclock_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstandings\x18\x04 \x03(\x0b\x32\x17.quotafleet.v1.Standing\x12\x32\n\toverrides\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\x12(\n\x04\x61sks\x18\x06 \x03(\x0b\x32\x1a.quotafleet.v1.OverrideAsk\x12\x0f\n\x07\x61nswers\x18\x07 \x03(\x03\"w\n\rFinalStanding\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12%\n\x06totals\x18\x02 \x01(\x0b\x32\x15.quotafleet.v1.Totals\x12,\n\rmarked_totals\x18\x03 \x01(\x0b\x32\x15.quotafleet.v1.Totals\"\xb7\x01\n\x08\x46\x65nceAck\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x0c\n\x04mark\x18\x03 \x01(\x0c\x12/\n\tstandings\x18\x04 \x03(\x0b\x32\x1c.quotafleet.v1.FinalStanding\x12\x32\n\toverrides\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.OverrideStanding\"\xff\x01\n\nQuotaTerms\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x02 \x01(\x05\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsuspended\x18\x05 \x01(\x08\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x10\n\x08\x61ssigned\x18\x07 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\x08\x12.\n\x0bmax_offline\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\x89\x01\n\x10\x41llocationUpdate\x12\x11\n\tquota_uid\x18\x01 \x01(\t\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x17.quotafleet.v1.Revision\x12\r\n\x05limit\x18\x03 \x01(\x03\x12(\n\x05terms\x18\x04 \x01(\x0b\x32\x19.quotafleet.v1.QuotaTerms\"\x96\x01\n\x0eOverrideUpdate\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61sk_id\x18\x02 \x01(\t\x12\x11\n\tquota_uid\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.quotafleet.v1.OverrideState\x12\x0f\n\x07revoked\x18\x06 \x01(\x08\"\xf1\x01\n\x07Welcome\x12\x0c\n\x04mark\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12.\n\nclock_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0b\x61llocations\x18\x05 \x03(\x0b\x32\x1f.quotafleet.v1.AllocationUpdate\x12\x30\n\toverrides\x18\x06 \x03(\x0b\x32\x1d.quotafleet.v1.OverrideUpdate\"\x1f\n\nStaleHello\x12\x11\n\tlast_dial\x18\x01 \x01(\x03\"/\n\x05\x46\x65nce\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.quotafleet.v1.FenceKind\"\x0b\n\tFenceDone\"p\n\x06Update\x12\x34\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x1f.quotafleet.v1.AllocationUpdate\x12\x30\n\toverrides\x18\x02 \x03(\x0b\x32\x1d.quotafleet.v1.OverrideUpdate\"Y\n\tReportAck\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12.\n\nclock_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mark\x18\x03 \x01(\x0c\"3\n\rReportRequest\x12\x0f\n\x07request\x18\x01 \x01(\x03\x12\x11\n\tquota_uid\x18\x02 \x01(\t*\xd6\x01\n\rOverrideState\x12\x1e\n\x1aOVERRIDE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERRIDE_STATE_PENDING\x10\x01\x12\x19\n\x15OVERRIDE_STATE_DENIED\x10\x02\x12\x1f\n\x1bOVERRIDE_STATE_FROM_RESERVE\x10\x03\x12\x1b\n\x17OVERRIDE_STATE_APPROVED\x10\x04\x12\x17\n\x13OVERRIDE_STATE_USED\x10\x05\x12\x17\n\x13OVERRIDE_STATE_DEAD\x10\x06*R\n\tFenceKind\x12\x1a\n\x16\x46\x45NCE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x45NCE_KIND_COPY\x10\x01\x12\x14\n\x10\x46\x45NCE_KIND_ENDED\x10\x02\x32`\n\x10\x41gentLinkService\x12L\n\x07\x43onnect\x12\x1d.quotafleet.v1.ConnectRequest\x1a\x1e.quotafleet.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quotafleet.v1.agent_link_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OVERRIDESTATE']._serialized_start=3355
-  _globals['_OVERRIDESTATE']._serialized_end=3569
-  _globals['_FENCEKIND']._serialized_start=3571
-  _globals['_FENCEKIND']._serialized_end=3653
+  _globals['_OVERRIDESTATE']._serialized_start=3372
+  _globals['_OVERRIDESTATE']._serialized_end=3586
+  _globals['_FENCEKIND']._serialized_start=3588
+  _globals['_FENCEKIND']._serialized_end=3670
   _globals['_CONNECTREQUEST']._serialized_start=123
   _globals['_CONNECTREQUEST']._serialized_end=276
   _globals['_CONNECTRESPONSE']._serialized_start=279
@@ -49,38 +49,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENREQUEST']._serialized_end=851
   _globals['_STANDING']._serialized_start=854
   _globals['_STANDING']._serialized_end=1107
-  _globals['_OVERRIDESTANDING']._serialized_start=1109
-  _globals['_OVERRIDESTANDING']._serialized_end=1227
-  _globals['_OVERRIDEASK']._serialized_start=1229
-  _globals['_OVERRIDEASK']._serialized_end=1309
-  _globals['_HELLO']._serialized_start=1312
-  _globals['_HELLO']._serialized_end=1653
-  _globals['_REPORT']._serialized_start=1656
-  _globals['_REPORT']._serialized_end=1897
-  _globals['_FINALSTANDING']._serialized_start=1899
-  _globals['_FINALSTANDING']._serialized_end=2018
-  _globals['_FENCEACK']._serialized_start=2021
-  _globals['_FENCEACK']._serialized_end=2204
-  _globals['_QUOTATERMS']._serialized_start=2207
-  _globals['_QUOTATERMS']._serialized_end=2462
-  _globals['_ALLOCATIONUPDATE']._serialized_start=2465
-  _globals['_ALLOCATIONUPDATE']._serialized_end=2602
-  _globals['_OVERRIDEUPDATE']._serialized_start=2605
-  _globals['_OVERRIDEUPDATE']._serialized_end=2755
-  _globals['_WELCOME']._serialized_start=2758
-  _globals['_WELCOME']._serialized_end=2999
-  _globals['_STALEHELLO']._serialized_start=3001
-  _globals['_STALEHELLO']._serialized_end=3032
-  _globals['_FENCE']._serialized_start=3034
-  _globals['_FENCE']._serialized_end=3081
-  _globals['_FENCEDONE']._serialized_start=3083
-  _globals['_FENCEDONE']._serialized_end=3094
-  _globals['_UPDATE']._serialized_start=3096
-  _globals['_UPDATE']._serialized_end=3208
-  _globals['_REPORTACK']._serialized_start=3210
-  _globals['_REPORTACK']._serialized_end=3299
-  _globals['_REPORTREQUEST']._serialized_start=3301
-  _globals['_REPORTREQUEST']._serialized_end=3352
-  _globals['_AGENTLINKSERVICE']._serialized_start=3655
-  _globals['_AGENTLINKSERVICE']._serialized_end=3751
+  _globals['_OVERRIDESTANDING']._serialized_start=1110
+  _globals['_OVERRIDESTANDING']._serialized_end=1244
+  _globals['_OVERRIDEASK']._serialized_start=1246
+  _globals['_OVERRIDEASK']._serialized_end=1326
+  _globals['_HELLO']._serialized_start=1329
+  _globals['_HELLO']._serialized_end=1670
+  _globals['_REPORT']._serialized_start=1673
+  _globals['_REPORT']._serialized_end=1914
+  _globals['_FINALSTANDING']._serialized_start=1916
+  _globals['_FINALSTANDING']._serialized_end=2035
+  _globals['_FENCEACK']._serialized_start=2038
+  _globals['_FENCEACK']._serialized_end=2221
+  _globals['_QUOTATERMS']._serialized_start=2224
+  _globals['_QUOTATERMS']._serialized_end=2479
+  _globals['_ALLOCATIONUPDATE']._serialized_start=2482
+  _globals['_ALLOCATIONUPDATE']._serialized_end=2619
+  _globals['_OVERRIDEUPDATE']._serialized_start=2622
+  _globals['_OVERRIDEUPDATE']._serialized_end=2772
+  _globals['_WELCOME']._serialized_start=2775
+  _globals['_WELCOME']._serialized_end=3016
+  _globals['_STALEHELLO']._serialized_start=3018
+  _globals['_STALEHELLO']._serialized_end=3049
+  _globals['_FENCE']._serialized_start=3051
+  _globals['_FENCE']._serialized_end=3098
+  _globals['_FENCEDONE']._serialized_start=3100
+  _globals['_FENCEDONE']._serialized_end=3111
+  _globals['_UPDATE']._serialized_start=3113
+  _globals['_UPDATE']._serialized_end=3225
+  _globals['_REPORTACK']._serialized_start=3227
+  _globals['_REPORTACK']._serialized_end=3316
+  _globals['_REPORTREQUEST']._serialized_start=3318
+  _globals['_REPORTREQUEST']._serialized_end=3369
+  _globals['_AGENTLINKSERVICE']._serialized_start=3672
+  _globals['_AGENTLINKSERVICE']._serialized_end=3768
 # @@protoc_insertion_point(module_scope)

@@ -343,14 +343,19 @@ class OverrideStanding(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SPENT_FIELD_NUMBER: _builtins.int
     QUOTA_UID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
     override_id: _builtins.str
     """As in the update."""
     state: Global___OverrideState.ValueType
     """APPROVED (unspent), USED or DEAD."""
     spent: _builtins.int
-    """Units spent; 0 unless USED. Never above the override's amount."""
+    """Units spent; 0 unless USED. Never above the amount."""
     quota_uid: _builtins.str
     """The quota's uid."""
+    amount: _builtins.int
+    """Units it allows, at least 1. A controller whose database was put back may have forgotten the override, and has to
+    count with it all the same until the store has closed it.
+    """
     def __init__(
         self,
         *,
@@ -358,10 +363,11 @@ class OverrideStanding(_message.Message):
         state: Global___OverrideState.ValueType = ...,
         spent: _builtins.int = ...,
         quota_uid: _builtins.str = ...,
+        amount: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["override_id", b"override_id", "quota_uid", b"quota_uid", "spent", b"spent", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "override_id", b"override_id", "quota_uid", b"quota_uid", "spent", b"spent", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,7 @@ from tests.fuzz.target import Target, within_bounds
 HEARTBEAT_MS: Final = 5_000
 _HELLO = Hello("agent-1", 1, "store-1", 1, b"mark", 1_000, ())
 _STANDING = Standing("q-1", Revision(0, 2), 100, Totals(7, 1), 3, 9, (OpenRequest(5, 10),), 4, 2)
-_OVERRIDE = OverrideStanding("o-1", OverrideState.USED, 4, "q-1")
+_OVERRIDE = OverrideStanding("o-1", OverrideState.USED, 4, "q-1", 4)
 _ASK = OverrideAsk("ask-1", "q-1", 5, "siblings")
 _UPDATE = AllocationUpdate("q-1", Revision(0, 3), 90, Terms("q"))
 #: Values that lead further in.

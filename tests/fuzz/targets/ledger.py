@@ -253,7 +253,7 @@ def seeds() -> Iterator[bytes]:
         spent = tuple(_spent(each) for each in standings)
         hello = Hello(_OWN, 0, "store", 0, _OFFERED, 1_000, standings)
         asks = (OverrideAsk("ask-9", quota, 2, "more"),)
-        used = (OverrideStanding(override, OverrideState.USED, 4, quota),)
+        used = (OverrideStanding(override, OverrideState.USED, 4, quota, 4),)
         reports = (Report(1, _OFFERED, 1_000, spent), Report(2, _OFFERED, 1_000, spent, used, asks))
         final = tuple(FinalStanding(each.quota_uid, each.totals, each.totals) for each in standings)
         acks = (
