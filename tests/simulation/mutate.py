@@ -19,7 +19,7 @@ from tests.simulation.mutants import MUTANTS, SEEDS, Edit, Mutant
 
 #: Events of each seed, and seeds that are tried: the product is the most that a mutant may take to be caught.
 EVENTS = 10_000
-MOST_SEEDS = 100
+MOST_SEEDS = 300
 #: How long a failure is shrunk.
 SHRINK_SECONDS = 30
 

@@ -38,6 +38,8 @@ SEEDS: dict[str, int] = {
     "mark-rotated-early": 2,
     "any-mark-welcomed": 2,
     "copies-not-charged": 4,
+    "lost-ledgers-baseline-believed": 253,
+    "forgotten-override-not-counted": 130,
     "settled-at-the-count": 1,
     "risk-forgotten": 4,
     "final-totals-dropped": 1,
