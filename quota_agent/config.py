@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from quota_agent.errors import AgentError
+from quotafleet.link.checks import MAX_ID_CHARS
 
 log = logging.getLogger(__name__)
 
 STORE_NAME: Final = "agent.sqlite"
 SOCKET_NAME: Final = "agent.sock"
+#: Of a credential's secret; it goes into the metadata of a call.
+MAX_TOKEN_CHARS: Final = 4_096
 SOCKET_VARIABLE: Final = "QUOTA_AGENT_SOCKET"
 
 
@@ -91,18 +94,22 @@ def read_credential(path: Path) -> Credential:
     if not isinstance(fields, dict):
         raise BadConfig(f"{path} is not a credential: it is not a JSON object")
     agent, uid, token = (
-        _text(fields, path, "agent", "agent"),
-        _text(fields, path, "agent_uid", "agentUid"),
-        _text(fields, path, "token", "token"),
+        _text(fields, path, MAX_ID_CHARS, "agent", "agent"),
+        _text(fields, path, MAX_ID_CHARS, "agent_uid", "agentUid"),
+        _text(fields, path, MAX_TOKEN_CHARS, "token", "token"),
     )
     return Credential(agent, uid, _epoch(fields, path), token)
 
 
-def _text(fields: dict[str, Any], path: Path, *names: str) -> str:
+def _text(fields: dict[str, Any], path: Path, max_chars: int, *names: str) -> str:
     """A field under either of its names: as in the proto, or as protobuf writes it in JSON."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str) and value and value.isascii() and value.isprintable():
+            if len(value) > max_chars:
+                raise BadConfig(
+                    f"{path} is not a credential: {names[0]!r} has more than {max_chars} characters"
+                )
             return value
     raise BadConfig(f"{path} is not a credential: {names[0]!r} is missing or no text")
 

@@ -7,6 +7,7 @@ that no later step of one can break a total; that reads all of them.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ from quota_agent.errors import StoreUnusable
 from quota_agent.gate.model import MAX_TOTAL
 from quotafleet.link.messages import MAX_UNITS, FenceKind, OverrideState
 
+_log = logging.getLogger(__name__)
+
+#: From so many on it is said that a start takes its time.
+_MANY_ENTRIES: Final = 1_000_000
 #: Ids and names have at most so many characters; so has whatever else is text, but for a reason and labels.
 _MAX_CHARS: Final = 128
 _MAX_REASON_CHARS: Final = 1_024
@@ -170,6 +175,11 @@ def check_state(connection: sqlite3.Connection, path: Path) -> None:
 
 def check_entries(connection: sqlite3.Connection, path: Path) -> None:
     """Raise StoreUnusable if an entry cannot be, or if entries do not come to the totals of their quota."""
+    entries = connection.execute("SELECT ifnull(sum(last_entry), 0) FROM quota").fetchone()[0]
+    if entries >= _MANY_ENTRIES:
+        _log.info(
+            "the store is being checked, which takes a few seconds per million entries: entries=%d", entries
+        )
     connection.create_function("are_labels", 1, _are_labels, deterministic=True)
     _check(connection, path, "entry", _ENTRY_CONDITIONS)
     found = connection.execute(_SUMS).fetchone()

@@ -7,6 +7,9 @@ from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, AllocationKey, Epoch, Mark
 from quotafleet.link.messages import MAX_UNITS, FinalStanding, Hello, Standing
 
+#: Each recovery that begins while a stream is up may reach it with an update before it says hello again for a mark.
+MAX_GENERATIONS_AHEAD = 100
+
 
 def refuse_standings(message: str, standings: tuple[Standing, ...]) -> LedgerRefusal | None:
     """A store that says it is past its own limit is broken; nothing it says is taken (S1).
@@ -21,6 +24,20 @@ def refuse_standings(message: str, standings: tuple[Standing, ...]) -> LedgerRef
             return field_invalid(f"{path}.limit", "count + held is above the limit")
         if not 0 <= standing.totals.overridden <= MAX_UNITS:
             return field_invalid(f"{path}.totals", "more is overridden than there can be")
+    return None
+
+
+def refuse_generations(hello: Hello, mark: Mark) -> LedgerRefusal | None:
+    """A store is at most a few recoveries past its mark, which nobody can forge: a revision is only what it says.
+
+    A database that was put back begins its next generation above what a store has met, and no generation ends.
+    """
+    for index, standing in enumerate(hello.standings):
+        if standing.revision.generation > mark.generation + MAX_GENERATIONS_AHEAD:
+            return field_invalid(
+                f"hello.standings[{index}].revision.generation",
+                f"must be at most {MAX_GENERATIONS_AHEAD} above the generation of the mark",
+            )
     return None
 
 

@@ -9,7 +9,13 @@ from typing import Any
 from quota_server.errors import agent_unknown, field_invalid
 from quota_server.ledger import escrow
 from quota_server.ledger.book import Book
-from quota_server.ledger.claims import is_put_back, met_generation, refuse_finals, refuse_standings
+from quota_server.ledger.claims import (
+    is_put_back,
+    met_generation,
+    refuse_finals,
+    refuse_generations,
+    refuse_standings,
+)
 from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.marks import MarkForged, Marks
 from quota_server.ledger.model import (
@@ -81,11 +87,12 @@ class LinkEvents:
             return Reply((StaleHello(epoch.last_dial),))
         if refusal := refuse_standings("hello", hello.standings):
             return Reply(refusal=refusal)
+        mark = self._decode(agent, hello.mark)
+        if mark is not None and (refusal := refuse_generations(hello, mark)):
+            return Reply(refusal=refusal)
         epoch = replace(epoch, last_dial=hello.dial, online=False, fenced=False)
         self._book.decide(epoch)
-        try:
-            mark = self._marks.decode(agent, hello.mark)
-        except MarkForged:
+        if mark is None:
             return self._fence(epoch, None, "its session mark is forged")
         known = mark in (epoch.shown, epoch.offered)
         ahead = mark > max(epoch.shown, epoch.offered)
@@ -212,7 +219,8 @@ class LinkEvents:
         if refusal := refuse_standings("report", report.standings):
             return Reply(refusal=refusal)
         if self._report_is_fork(agent, dial, report):
-            return self._fence(epoch, self._presented(epoch, report), "its totals went back")
+            presented = self._decode(agent, report.mark) or epoch.shown
+            return self._fence(epoch, presented, "its totals went back")
         fresh = None
         epoch = replace(epoch, contact_ms=self._now_ms)
         if report.mark == self._marks.encode(agent, epoch.offered):
@@ -226,11 +234,12 @@ class LinkEvents:
         self._heard(agent)
         return Reply((ReportAck(report.number, self._now_ms, fresh),))
 
-    def _presented(self, epoch: Epoch, report: Report) -> Mark:
+    def _decode(self, agent: AgentKey, mark: bytes) -> Mark | None:
+        """None if the mark is forged."""
         try:
-            return self._marks.decode(epoch.key, report.mark)
+            return self._marks.decode(agent, mark)
         except MarkForged:
-            return epoch.shown
+            return None
 
     def _report_is_fork(self, agent: AgentKey, dial: int, report: Report) -> bool:
         for standing in report.standings:
@@ -292,12 +301,8 @@ class LinkEvents:
         A ledger that was put back has forgotten what was shown since the backup, and may have adopted another store
         that never spent it. Then all that the copy spent is charged, what it shares with that store once too often.
         """
-        try:
-            held = self._marks.decode(agent, mark)
-        except MarkForged:
-            return False
-        offered = self._book.epochs[agent].offered
-        return held.generation == offered.generation and held.number <= offered.number
+        held, offered = self._decode(agent, mark), self._book.epochs[agent].offered
+        return held is not None and held.generation == offered.generation and held.number <= offered.number
 
     def _finalise(self, epoch: Epoch, ack: FenceAck) -> None:
         if epoch.final:

@@ -249,6 +249,7 @@ class LedgerChecks:
             accepted = self._find_accepted(new.key, new.last_dial)
             if accepted is not None:
                 lineage.accepted = accepted
+                self._check_noticed(accepted, old, new)
                 fenced = accepted.disk.state.agent.fenced
                 require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
                 adopted = old.adopted_generation if old is not None else 0
@@ -263,6 +264,23 @@ class LedgerChecks:
             last = [each for each in lineage.stores if each.disk.state.agent.store_id == new.store_id]
             lineage.accepted = last[0] if last else lineage.accepted
 
+    def _check_noticed(self, store: StoreTruth, old: Epoch | None, new: Epoch) -> None:
+        """A store that is ahead of a ledger that was put back begins the recovery (section 8)."""
+        if not self.put_back_unseen or old is None or old.adopted_generation < new.adopted_generation:
+            return  # or it is adopted in a recovery that had begun before the backup was made
+        ahead = new.shown > max(old.shown, old.offered)
+        changed = {record.key: was for was, record in self._pending if isinstance(record, Allocation)}
+        for uid, quota in store.disk.state.quotas.items():
+            key = AllocationKey(uid, *new.key)
+            allocation = changed[key] if key in changed else self.tables.allocations.get(key)
+            if isinstance(allocation, Allocation) and not allocation.settled:
+                ahead |= quota.revision > allocation.revision
+        require(
+            not ahead,
+            "S3",
+            f"store {store.disk.number} is ahead of the ledger, and was welcomed all the same",
+        )
+
     def _approve(self, override: Override) -> None:
         self._approved[override.override_id] = (override.quota_uid, override.amount)
         self._overrides_of.setdefault((override.agent, override.quota_uid), []).append(override.override_id)
@@ -273,7 +291,8 @@ class LedgerChecks:
         if not isinstance(new, Allocation):
             return False
         copies = old.copies if isinstance(old, Allocation) else 0
-        return new.final or new.copies > copies or self.tables.meta.recovering or old is None
+        forgotten = old is None and self.was_restored
+        return new.final or new.copies > copies or self.tables.meta.recovering or forgotten
 
     def _check_allocation(self, old: Allocation | None, new: Allocation) -> None:
         what = f"allocation {new.key}"

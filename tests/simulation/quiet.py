@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 from quota_agent.errors import Refusal
-from quota_agent.gate.model import AcquireRequest
+from quota_agent.gate.model import AcquireRequest, Granted
 from quota_agent.gate.quota import Quota as AgentQuota
 from quota_server.ledger.escrow import allocation_sums, assignment_sums, override_sums
 from quota_server.ledger.model import (
@@ -23,7 +23,7 @@ from quota_server.ledger.policies import Policy
 from quotafleet.link.messages import FenceKind, OverrideState
 from tests.simulation import faults
 from tests.simulation.machines import AgentMachine, Credential
-from tests.simulation.truth import NOTHING, Lineage, require
+from tests.simulation.truth import NOTHING, Lineage, StoreTruth, require
 from tests.simulation.world import World
 
 #: Everybody is back after this at the latest: the longest pause before a dial, the first answer, and some.
@@ -31,6 +31,8 @@ CONNECT_MS = 120_000
 #: From then on everything has to have settled within so many heartbeats: what was raised from the reserve is kept for
 #: twelve, the limits that shrink are acknowledged within one, those that grow on it within the next.
 SETTLE_BEATS = 20
+#: So many hellos an agent has said at most when a controller that restarted takes it: one may have met its end.
+MOST_DIALS = 2
 #: An agent that keeps asking is served within so many heartbeats.
 SERVE_BEATS = 20
 
@@ -62,6 +64,34 @@ def become_quiet(world: World, most_events: int) -> bool:
     _check_sums(world)
     _check_counts(world)
     return True
+
+
+def check_restart(world: World, most_events: int) -> None:
+    """A controller that restarts takes the first hello of everybody, and knows all that it needs (L3)."""
+    dials = {
+        machine.disk.number: machine.disk.state.agent.dial for machine in world.machines if machine.linked
+    }
+    world.kill_controller(written=True, noticed=True)
+    world.start_controller()
+    until = world.loop.time() + CONNECT_MS / 1000
+    settled_by: float | None = None
+    while True:
+        world.step()
+        if world.loop.events >= most_events:
+            return
+        away = next(_not_connected(world), None)
+        if away is None and settled_by is None:
+            settled_by = world.loop.time() + 2 * world.plan.heartbeat_ms / 1000
+        open_ends = away or next(_disagreements(world), None)
+        if open_ends is None:
+            break
+        late = world.loop.time() > (settled_by or until)
+        require(not late, "L3", f"open after the controller restarted: {open_ends}")
+    for machine in world.machines:
+        dial = machine.disk.state.agent.dial
+        dialled = dial - dials.get(machine.disk.number, dial)
+        what = f"{machine.name} dialled {dialled} times until the controller that restarted took it"
+        require(dialled <= MOST_DIALS, "L3", what)
 
 
 def _mend(world: World) -> None:
@@ -192,6 +222,7 @@ def _check_counts(world: World) -> None:
             total <= counted + unheard + quota.sums.at_risk, "S7", f"{what}, unheard of at most {unheard}"
         )
         for lineage in lineages:
+            _check_ended(world, lineage, uid)
             store = lineage.accepted
             allocation = tables.allocations.get(AllocationKey(uid, *lineage.key))
             if store is None or allocation is None or allocation.settled or lineage.unsure:
@@ -202,6 +233,36 @@ def _check_counts(world: World) -> None:
                 require(
                     said == tuple(spent), "S5", f"{allocation.key}: {said} reported, {tuple(spent)} spent"
                 )
+
+
+def _check_ended(world: World, lineage: Lineage, uid: str) -> None:
+    """Final totals are the truth, and of each copy what it said beyond its baseline is charged, once (S6)."""
+    tables, ledger = world.database.tables, world.ledger
+    allocation, epoch = (
+        tables.allocations.get(AllocationKey(uid, *lineage.key)),
+        tables.epochs.get(lineage.key),
+    )
+    if allocation is None or epoch is None or lineage.unsure or ledger.put_back_unseen:
+        return
+    stores = {store.disk.state.agent.store_id: store for store in lineage.stores}
+    if allocation.final and epoch.store_id in stores:
+        counted = stores[epoch.store_id].spent.get(uid, NOTHING).counted
+        what = f"{allocation.key}: its store counted {counted}, charged are {allocation.charge}"
+        require(allocation.charge == counted, "S6", what)
+    if not ledger.was_restored:
+        charged = [
+            store for store_id, store in stores.items() if (lineage.key, store_id) in tables.charged_copies
+        ]
+        beyond = sum(_beyond_its_baseline(store, uid) for store in charged)
+        what = f"copies of {allocation.key} spent {beyond} beyond what they had shown, charged are {allocation.copies}"
+        require(allocation.copies == beyond, "S6", what)
+
+
+def _beyond_its_baseline(store: StoreTruth, uid: str) -> int:
+    quota = store.disk.state.quotas.get(uid)
+    if quota is None:
+        return 0
+    return max(0, store.total(uid) - quota.marked.count - quota.marked.overridden)
 
 
 def _lost(world: World, lineage: Lineage, uid: str) -> int:
@@ -222,7 +283,8 @@ def check_demand(world: World, chance: Random, most_events: int) -> None:
     gate = machine.gate
     assert gate is not None
     beat_ms = world.plan.heartbeat_ms
-    answers: list[object] = []
+    answers: list[Granted] = []
+    refused: list[str] = []
 
     async def ask() -> None:
         for number in range(SERVE_BEATS):
@@ -234,16 +296,14 @@ def check_demand(world: World, chance: Random, most_events: int) -> None:
                 )
                 return
             except Refusal as refusal:
-                if refusal.reason != "QUOTA_REACHED":
-                    answers.append(refusal)
-                    return
+                refused.append(refusal.reason)
 
     task = machine.process.spawn(ask(), "probe")
     while not task.done() and world.loop.events < most_events:
         world.step()
     served = bool(answers) or not task.done()
     what = f"{machine.name} asked for {amount} of {quota.name} for {2 * SERVE_BEATS} heartbeats, and there was room"
-    require(served, "L2", what)
+    require(served, "L2", f"{what}: {refused}")
 
 
 def _who_can_be_served(world: World) -> list[tuple[AgentMachine, Quota, int]]:

@@ -13,12 +13,14 @@ from random import Random
 
 from tests.simulation.loop import current_process
 from tests.simulation.plan import ROUND_MS, Plan, draw_plan
-from tests.simulation.quiet import become_quiet, check_demand
+from tests.simulation.quiet import become_quiet, check_demand, check_restart
 from tests.simulation.truth import Violation
 from tests.simulation.world import World
 
 #: Events of one seed unless another number is asked for.
 EVENTS = 10_000
+#: How often the controller restarts at a quiet point.
+RESTARTS = 0.3
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ def _rounds(world: World, events: int, logged: list[str]) -> int:
             if world.loop.events >= events or not become_quiet(world, events):
                 return quiet_points
             quiet_points += 1
+            if Random(f"{world.plan.seed} restart {quiet_points}").random() < RESTARTS:
+                check_restart(world, events)
             check_demand(world, Random(f"{world.plan.seed} {quiet_points}"), events)
             _check_log(logged)
     return quiet_points

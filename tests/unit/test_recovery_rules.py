@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quota_server.errors import LedgerRefusal
+from quota_server.ledger.events import HelloEvent
 from quota_server.ledger.model import AgentKey, Assume, OverridePolicy
 from quota_server.ledger.policies import Policy
 from quotafleet.link.messages import (
@@ -16,6 +17,7 @@ from quotafleet.link.messages import (
     OpenRequest,
     OverrideStanding,
     OverrideState,
+    Revision,
     StaleHello,
     Welcome,
 )
@@ -303,6 +305,22 @@ async def test_a_controller_that_restarts_without_a_restore_needs_no_learning_ph
         await again.set_target(200)
         await again.settle_down(a, b)
         assert a.part.limit + b.part.limit == 200
+
+
+async def test_a_store_cannot_make_up_a_generation(tmp_path: Path) -> None:
+    """Generations are of the whole fleet: one that is far above the mark is refused, and changes nothing."""
+    async with open_ledger(tmp_path) as ledger:
+        await ledger.quota(target=100)
+        (a,) = await ledger.sites_of("a")
+        dial = (await ledger.epoch(a)).last_dial
+        a.part.revision = Revision(101, 1)
+        reply = await ledger.send(HelloEvent(a.key, a.hello_message()))
+        assert "hello.standings[0].revision.generation" in str(reply.refusal)
+        assert (await ledger.epoch(a)).last_dial == dial
+        a.part.revision = Revision(100, 1)
+        welcome = await a.hello()
+        assert isinstance(welcome, Welcome)
+        assert welcome.generation == 101
 
 
 async def test_a_generation_that_was_begun_before_is_not_begun_again(

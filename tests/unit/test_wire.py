@@ -1,6 +1,7 @@
 """The link's messages survive the wire unchanged, and each bad field is named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from quotafleet.errors import FieldError
 from quotafleet.link import messages as m
-from quotafleet.link.checks import MAX_NUMBER
+from quotafleet.link.checks import MAX_NUMBER, MAX_START
 from quotafleet.link.wire import from_request, from_response, to_request, to_response
 from quotafleet.v1 import agent_link_service_pb2 as pb
 
@@ -24,7 +25,8 @@ totals_of = st.integers(0, MAX_INT64)
 marks = st.binary(max_size=64)
 times = st.integers(0, 253_402_300_799_999)
 durations = st.integers(0, 10**12)
-revisions = st.builds(m.Revision, numbers, st.integers(1, MAX_NUMBER))
+starts = st.integers(0, MAX_START)
+revisions = st.builds(m.Revision, starts, st.integers(1, MAX_START))
 
 
 @st.composite
@@ -91,7 +93,7 @@ words = st.sampled_from(
 )
 #: Denied without becoming an override: then it has no id.
 denials = st.builds(
-    m.OverrideUpdate, st.just(""), ids, ids, some_units, st.just(m.OverrideState.DENIED), st.booleans()
+    m.OverrideUpdate, st.just(""), ids, ids, some_units, st.just(m.OverrideState.DENIED), st.just(False)
 )
 overrides = denials | st.builds(
     m.OverrideUpdate, ids, st.just("") | ids, ids, some_units, words, st.booleans()
@@ -141,7 +143,7 @@ from_controllers = st.one_of(
         tuples(allocations),
         tuples(overrides),
     ),
-    st.builds(m.StaleHello, numbers),
+    st.builds(m.StaleHello, starts),
     st.builds(m.Fence, kinds),
     st.just(m.FenceDone()),
     st.builds(m.Update, tuples(allocations), tuples(overrides)),
@@ -208,7 +210,8 @@ BAD_REQUESTS = [
     (REPORT, "report.standings[1].quota_uid", ""),
     (REPORT, "report.standings[1].quota_uid", "a\nb"),
     (REPORT, "report.standings[1].revision.number", -1),
-    (REPORT, "report.standings[1].revision.number", MAX_NUMBER + 1),
+    (REPORT, "report.standings[1].revision.number", MAX_START + 1),
+    (REPORT, "report.standings[1].revision.generation", MAX_START + 1),
     (REPORT, "report.standings[1].limit", -1),
     (REPORT, "report.standings[1].limit", m.MAX_UNITS + 1),
     (REPORT, "report.standings[1].totals.consumed", -1),
@@ -273,7 +276,7 @@ BAD_RESPONSES = [
     (WELCOME, "welcome.overrides[0].state", pb.OVERRIDE_STATE_USED),
     (m.Update((ALLOCATION,)), "update.allocations[0].limit", -1),
     (m.StaleHello(1), "stale_hello.last_dial", -1),
-    (m.StaleHello(1), "stale_hello.last_dial", MAX_NUMBER + 1),
+    (m.StaleHello(1), "stale_hello.last_dial", MAX_START + 1),
     (m.Fence(m.FenceKind.ENDED), "fence.kind", 0),
     (m.ReportAck(1, 1_000), "report_ack.number", -1),
     (m.ReportRequest(1, "q"), "report_request.request", -1),
@@ -329,3 +332,17 @@ def test_wild_demand_is_cut_to_what_a_message_carries() -> None:
     received = from_request(to_request(m.Report(1, b"", 0, (wild,))))
     assert isinstance(received, m.Report)
     assert received.standings[0].recent_demand == received.standings[0].wanted_more == m.MAX_UNITS
+
+
+def test_what_follows_the_last_number_of_one_end_is_taken_by_the_other() -> None:
+    """An agent dials above the last dial it is told, a restored ledger counts on from a revision it is told."""
+    stale = from_response(to_response(m.StaleHello(MAX_START)))
+    assert isinstance(stale, m.StaleHello)
+    hello = from_request(to_request(replace(HELLO, dial=stale.last_dial + 1)))
+    assert isinstance(hello, m.Hello)
+    standing = replace(STANDING, revision=m.Revision(MAX_START, MAX_START))
+    told = from_request(to_request(replace(REPORT, standings=(standing,))))
+    assert isinstance(told, m.Report)
+    told_revision = told.standings[0].revision
+    update = replace(ALLOCATION, revision=told_revision.next(told_revision.generation + 1))
+    assert from_response(to_response(m.Update((update,)))) == m.Update((update,))

@@ -12,8 +12,10 @@ from quotafleet.link.messages import MAX_UNITS
 MAX_ID_CHARS: Final = 128
 MAX_STORE_ID_CHARS: Final = 64
 MAX_REASON_CHARS: Final = 1024
-#: Nothing grows so far by one at a time, and from here it could still grow, to the 2**63 - 1 that databases hold.
+#: Nothing grows so far by one at a time.
 MAX_NUMBER: Final = 2**62
+#: What the reader counts on from; so what it says in turn is within MAX_NUMBER.
+MAX_START: Final = 2**61
 #: A session mark is opaque to the agent; this bounds what a controller can make it store.
 MAX_MARK_BYTES: Final = 1024
 #: The last second of the year 9999: what a protobuf Timestamp may say.
@@ -53,6 +55,13 @@ def number(value: int, name: str) -> int:
     """A number that only grows: 0 to MAX_NUMBER."""
     if not 0 <= value <= MAX_NUMBER:
         raise FieldError(name, f"must be from 0 to {MAX_NUMBER}")
+    return value
+
+
+def start(value: int, name: str) -> int:
+    """A number that the reader may count on from: 0 to MAX_START."""
+    if not 0 <= value <= MAX_START:
+        raise FieldError(name, f"must be from 0 to {MAX_START}")
     return value
 
 

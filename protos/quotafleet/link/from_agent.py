@@ -176,7 +176,7 @@ def _standing(message: pb.Standing) -> Standing:
         raise FieldError("open_requests", f"must be at most {MAX_OPEN_REQUESTS}")
     return Standing(
         checks.identifier(message.quota_uid, "quota_uid"),
-        parts.revision(message.revision),
+        parts.revision(message.revision, checks.start),  # after a restore the ledger counts on from it
         checks.units(message.limit, "limit"),
         parts.totals(message.totals, "totals"),
         checks.units(message.held, "held"),

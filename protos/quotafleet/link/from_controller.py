@@ -124,7 +124,7 @@ def _update(message: pb.Update) -> Update:
 
 
 def _stale_hello(message: pb.StaleHello) -> StaleHello:
-    return StaleHello(checks.number(message.last_dial, "last_dial"))
+    return StaleHello(checks.start(message.last_dial, "last_dial"))
 
 
 def _fence(message: pb.Fence) -> Fence:
@@ -206,7 +206,8 @@ def _override(message: pb.OverrideUpdate) -> OverrideUpdate:
     state = checks.member(message.state, _STATES, "state")
     ask_id = checks.text(message.ask_id, "ask_id", checks.MAX_ID_CHARS)
     # An ask that nobody can grant, say of a closed quota, is denied without becoming an override.
-    nameless = not message.override_id and ask_id and state is OverrideState.DENIED
+    denied = state is OverrideState.DENIED and not message.revoked
+    nameless = denied and ask_id and not message.override_id
     return OverrideUpdate(
         override_id="" if nameless else checks.identifier(message.override_id, "override_id"),
         ask_id=ask_id,

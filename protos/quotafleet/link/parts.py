@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from quotafleet.errors import FieldError
@@ -39,11 +39,10 @@ def fill_revision(out: pb.Revision, value: Revision) -> None:
     out.generation, out.number = value
 
 
-def revision(message: pb.Revision) -> Revision:
-    """Read the field `revision`."""
+def revision(message: pb.Revision, check: Callable[[int, str], int] = checks.number) -> Revision:
+    """Read the field `revision`; `check` bounds its numbers."""
     return Revision(
-        checks.number(message.generation, "revision.generation"),
-        checks.number(message.number, "revision.number"),
+        check(message.generation, "revision.generation"), check(message.number, "revision.number")
     )
 
 
