@@ -15,7 +15,7 @@ import pytest
 from tests.chaos.schedule import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "tests.chaos", "--json", "--minutes", "0"]
+COMMAND = [sys.executable, "-m", "tests.chaos", "--json", "--minutes", "0.01"]
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

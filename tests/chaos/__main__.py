@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -28,10 +29,9 @@ from tests.chaos.observer import observe
 from tests.chaos.operators import Operator
 from tests.chaos.quiet import Quiet
 from tests.chaos.schedule import CLOCKS, Kind, waves
-from tests.chaos.verdict import CannotRun, Violation
-from tests.chaos.world import QUOTAS, Slot, World
+from tests.chaos.verdict import CannotRun, Ending, Outcome, Violation
+from tests.chaos.world import QUOTAS, Slot, Tally, World
 
-HELD, BROKEN, BAD_USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 EPILOG = (
     "Exit codes: 0 every guarantee held, 1 one did not, 2 bad usage, 3 it could not be run, 130 interrupted."
 )
@@ -45,55 +45,55 @@ def main() -> int:
     reporter = report.Reporter(console)
     reporter.say(f"seed {options.seed}", "bold")
     folder = Path(tempfile.mkdtemp(prefix="qc-", dir="/tmp"))  # short: sockets are to be in it
-    keep = options.keep
     run = Run(folder, options, reporter, mounts=mounts)
-    broken, code = None, HELD
-    try:
-        asyncio.run(run.play())
-    except* Violation as group:
-        broken = "; ".join(dict.fromkeys(map(str, _leaves(group))))
-        reporter.say(f"VIOLATION at seed {options.seed}, step {run.step}: {broken}", "bold red")
-        keep, code = True, BROKEN
-    except* CannotRun as group:
-        reporter.say(f"cannot be run: {'; '.join(map(str, _leaves(group)))}", "bold red")
-        code = code or FAILED
-    except* DemoFailed as group:  # a program did not start, or not again
-        said = "; ".join(map(str, _leaves(group)))
-        reporter.say(f"FAILED at seed {options.seed}, step {run.step}: {said}", "bold red")
-        broken, keep, code = broken or said, True, code or (BROKEN if run.step else FAILED)
-    except* Exception:
-        console.print_exception()
-        keep, code = True, code or FAILED
-    except* (KeyboardInterrupt, asyncio.CancelledError):
-        reporter.say("interrupted: everything is stopped")
-        code = INTERRUPTED
+    ending = _played(run, console)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over, and soon all is put away
+    keep = options.keep or ending.keeps
+    tally = Tally() if run.world is None else run.world.tally
     if run.world is not None:
         run.world.disk.close(keep=keep)
+        for table in report.tables(tally):
+            console.print(table)
+    reporter.ending(ending, options.seed, run.step)
     if keep:
         reporter.say(f"logs and databases are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    if run.world is not None:
-        for table in report.tables(run.world.tally):
-            console.print(table)
-        if options.json:
-            print(report.as_json(options.seed, reporter.seconds, run.world.tally, broken))
-    if code == HELD:
-        reporter.say(f"every guarantee held (seed {options.seed})", "bold green")
-    return code
+    if options.json:
+        print(report.as_json(options.seed, reporter.seconds, tally, ending))
+    return ending.code
+
+
+def _played(run: Run, console: Console) -> Ending:
+    """Play to the end, whatever that is: of several things the worst counts."""
+    ending = Ending()
+    try:
+        asyncio.run(run.play())
+    except* Violation as group:
+        ending.add(Outcome.BROKEN, _sentences(group))
+    except* CannotRun as group:
+        ending.add(Outcome.FAILED, _sentences(group), keeps=False)
+    except* DemoFailed as group:  # a program did not start, or not again
+        ending.add(Outcome.BROKEN if run.step else Outcome.FAILED, _sentences(group))
+    except* Exception as group:
+        console.print_exception()
+        ending.add(Outcome.FAILED, _sentences(group))
+    except* (KeyboardInterrupt, asyncio.CancelledError):
+        ending.add(Outcome.INTERRUPTED, "everything is stopped", keeps=False)
+    return ending
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__, epilog=EPILOG)
     parser.add_argument(
-        "--minutes", type=float, default=10.0, help="no wave begins later than this; at least one is played"
+        "--minutes", type=float, default=10.0, help="no wave begins later than this; one is always played"
     )
     parser.add_argument(
         "--seed", type=int, default=random.randrange(2**32), help="of the schedule; default: any"
     )
     parser.add_argument("--agents", type=int, default=3, help="from 2 to 8; default 3")
     parser.add_argument(
-        "--json", action="store_true", help="the counts as JSON on stdout; events go to stderr"
+        "--json", action="store_true", help="the result as JSON on stdout; events go to stderr"
     )
     parser.add_argument("--keep", action="store_true", help="keep the folder with databases and logs")
     parser.add_argument(
@@ -110,15 +110,20 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if not 2 <= options.agents <= 8:
         parser.error("--agents must be from 2 to 8")
+    if not 0 < options.minutes < math.inf:
+        parser.error("--minutes must be a number above 0")
+    if options.without_clock and options.faults and options.faults <= CLOCKS:
+        parser.error("--faults and --without-clock leave no fault: name one in --faults that needs no clock")
     return options
 
 
 def _kinds(text: str) -> frozenset[Kind]:
-    try:
-        return frozenset(Kind[name.upper()] for name in text.split(","))
-    except KeyError as unknown:
-        known = ", ".join(kind.name.lower() for kind in Kind)
-        raise argparse.ArgumentTypeError(f"{unknown} is no fault; there are {known}") from None
+    known = {kind.name.lower(): kind for kind in Kind}
+    names = text.lower().split(",")
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is no fault; there are {', '.join(known)}")
+    return frozenset(known[name] for name in names)
 
 
 class Run:
@@ -145,17 +150,10 @@ class Run:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        wanted = self._options.faults or frozenset(Kind)
-        kinds = wanted - (CLOCKS if self._options.without_clock else frozenset())
-        if not self._mounts:
-            kinds -= {Kind.NO_SPACE}
-        left_out = sorted(wanted - kinds)
-        if left_out:
-            why = "as told, or because no file system may be mounted here"
-            self._reporter.say(f"WITHOUT these faults, {why}: {', '.join(left_out)}", "bold yellow")
+        kinds, left_out = self._kinds()
         library = find_library() if kinds & CLOCKS else None
         world = World(self._folder, self._options.seed, library)
-        world.tally.left_out = [str(kind) for kind in left_out]
+        world.tally.left_out = left_out
         world.plants_lie = self._options.plant_lie
         self.world = world
         if self._mounts:
@@ -168,6 +166,25 @@ class Run:
             self._faults = Faults(world, operator, self._reporter.fault)
             with contextlib.suppress(_Over):
                 await self._work(world, operator, self._faults, kinds)
+
+    def _kinds(self) -> tuple[frozenset[Kind], list[str]]:
+        """The faults to make, and those that are left out, which is said. Raises CannotRun if none are to be made."""
+        kinds = self._options.faults or frozenset(Kind)
+        left_out: list[str] = []
+        for cause, missing in (
+            ("--without-clock", CLOCKS if self._options.without_clock else frozenset()),
+            (
+                "no file system may be mounted here",
+                frozenset() if self._mounts else frozenset({Kind.NO_SPACE}),
+            ),
+        ):
+            found = sorted(str(kind) for kind in kinds & missing)
+            if found:
+                self._reporter.say(f"WITHOUT these faults ({cause}): {', '.join(found)}", "bold yellow")
+            kinds, left_out = kinds - missing, [*left_out, *found]
+        if not kinds:
+            raise CannotRun("none of the faults that were asked for can be made here")
+        return kinds, left_out
 
     async def _enrol(self, world: World, operator: Operator) -> None:
         for quota in QUOTAS:
@@ -207,6 +224,10 @@ class Run:
 
 class _Over(Exception):
     """The run is over; ends the tasks that work for ever."""
+
+
+def _sentences(group: BaseExceptionGroup[BaseException]) -> str:
+    return "; ".join(dict.fromkeys(str(each) or type(each).__name__ for each in _leaves(group)))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

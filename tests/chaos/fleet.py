@@ -23,6 +23,7 @@ from quotafleet.v1 import agent_admin_service_pb2 as admin
 from tests.chaos import proxy
 from tests.chaos.clock import Clock
 from tests.chaos.images import Image
+from tests.ports import free_port
 
 HEARTBEAT_SECONDS = 0.5
 CHANNEL_OPTIONS = (
@@ -183,7 +184,7 @@ class Controller:
         self._log = folder / "controller.log"
         self._died = died
         self.process: Program
-        self.port = 0
+        self.port = free_port()
 
     @property
     def address(self) -> str:
@@ -194,12 +195,10 @@ class Controller:
     async def opened(self) -> AsyncIterator[None]:
         """Serves; has ended afterwards."""
         command = [*self.clock.prefix, program("quota-server"), "serve", "--data-dir", str(self.data)]
-        command += ["--heartbeat", str(HEARTBEAT_SECONDS), "--listen"]
-        ready = r"quota-server ready address=\S+:(\d+)"
-        self.process = Program("the controller", [*command, "127.0.0.1:0"], self._log, ready, self._died)
+        command += ["--heartbeat", str(HEARTBEAT_SECONDS), "--listen", self.address]
+        self.process = Program("the controller", command, self._log, "quota-server ready", self._died)
         try:
-            self.port = int((await self.process.start())[1])
-            self.process.command = [*command, self.address]
+            await self.process.start()
             yield
         finally:
             await self.process.kill()

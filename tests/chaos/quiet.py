@@ -49,10 +49,9 @@ class Quiet:
                 before = await self._agreed(live)
                 self._check_totals(live, before)
                 self._say("everything agrees")
-                if self._chance.random() < 0.7:
-                    await self._restart_controller(before)
-                    self._say("the controller was killed and knows everything")
-                    await self._agreed(live)
+                await self._restart_controller(before)
+                self._say("the controller was killed and knows everything")
+                await self._agreed(live)
                 await self._demand()
                 self._say("who keeps asking was served")
         world.tally.checks["quiet points"] += 1

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.schedule import Fault
+from tests.chaos.verdict import Ending, Outcome
 from tests.chaos.world import Tally
 
 
@@ -33,6 +34,18 @@ class Reporter:
         """A fault begins, or is healed."""
         self.say(f"{fault} {what}".rstrip(), "dim" if what else "yellow")
 
+    def ending(self, ending: Ending, seed: int, step: int) -> None:
+        """The verdict; `step` is the number of the fault that was begun last."""
+        where = f"at seed {seed}, step {step}"
+        if ending.outcome is Outcome.HELD:
+            self.say(f"every guarantee held (seed {seed})", "bold green")
+        elif ending.outcome is Outcome.BROKEN:
+            self.say(f"VIOLATION {where}: {ending.reason}", "bold red")
+        elif ending.outcome is Outcome.FAILED:
+            self.say(f"FAILED {where}, it could not be run: {ending.reason}", "bold red")
+        else:
+            self.say(f"interrupted {where}: {ending.reason}", "bold yellow")
+
 
 def tables(tally: Tally) -> list[Table]:
     """Faults, calls and checks, counted."""
@@ -48,19 +61,22 @@ def tables(tally: Tally) -> list[Table]:
     return [faults, calls, checks]
 
 
-def as_json(seed: int, seconds: float, tally: Tally, broken: str | None) -> str:
-    """The same for programs; `broken` is the violation, if there was one."""
+def as_json(seed: int, seconds: float, tally: Tally, ending: Ending) -> str:
+    """The same for programs."""
     calls: dict[str, dict[str, int]] = {}
     for (kind, outcome), times in sorted(tally.calls.items()):
         calls.setdefault(kind, {})[outcome] = times
     fields = {
-        "ok": broken is None,
+        "ok": ending.code == 0,
+        "outcome": ending.outcome,
+        "exit_code": ending.code,
+        "reason": ending.reason,
         "seed": seed,
         "seconds": round(seconds, 1),
         "faults": dict(sorted(tally.faults.items())),
         "left_out": tally.left_out,
         "calls": calls,
         "checks": dict(sorted(tally.checks.items())),
-        "broken": broken,
+        "broken": ending.reason if ending.outcome is Outcome.BROKEN else None,
     }
     return json.dumps(fields)

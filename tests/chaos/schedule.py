@@ -67,7 +67,7 @@ class Fault:
     coin: bool
 
     def __str__(self) -> str:
-        return f"#{self.number} {self.kind} (agent {self.victim}, {self.seconds:.1f} s, {self.coin:d})"
+        return f"#{self.number} {self.kind} (agent {self.victim}, {self.seconds:.1f} s)"
 
 
 def waves(seed: int, agents: int, kinds: frozenset[Kind] = frozenset(Kind)) -> Iterator[list[Fault]]:

@@ -1,6 +1,44 @@
-"""What a run can end with besides success."""
+"""What a run can end with."""
 
 from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Outcome(enum.StrEnum):
+    """How a run ends."""
+
+    HELD = "held"
+    BROKEN = "broken"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+#: 2 is bad usage.
+_CODES = {Outcome.HELD: 0, Outcome.BROKEN: 1, Outcome.FAILED: 3, Outcome.INTERRUPTED: 130}
+
+
+@dataclass
+class Ending:
+    """How a run ended, why, and whether its files are worth keeping."""
+
+    outcome: Outcome = Outcome.HELD
+    reason: str = ""
+    keeps: bool = False
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return _CODES[self.outcome]
+
+    def add(self, outcome: Outcome, reason: str, *, keeps: bool = True) -> None:
+        """Something that ended it. What was added first decides; the same outcome again adds its reason."""
+        if self.outcome is Outcome.HELD:
+            self.outcome, self.reason = outcome, reason
+        elif self.outcome is outcome:
+            self.reason += f"; {reason}"
+        self.keeps = self.keeps or keeps
 
 
 class Violation(Exception):

@@ -49,6 +49,8 @@ class Outcome:
 def campaign(names: Sequence[str], seconds: float, seed: int, *, resume: bool = False) -> list[Outcome]:
     """The outcomes of the targets, which share the time evenly; each is printed as it comes."""
     end = time.monotonic() + seconds
+    what = names[0] if len(names) == 1 else f"{len(names)} targets"
+    print(f"fuzz: {what} for {seconds:g} s, seed {seed}", flush=True)
     outcomes = []
     for number, name in enumerate(names):
         share = max(2.0, (end - time.monotonic()) / (len(names) - number))
@@ -68,7 +70,7 @@ def one(run: Run) -> Outcome:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fuzz", "one", run.target, *_arguments(run)],
         cwd=corpus.ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},  # the same seed goes the same way
+        env={**os.environ, "PYTHONHASHSEED": "0"},  # one chance less that no seed decides
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -35,7 +35,10 @@ _SHOWN: Final = 2_000
 
 @dataclass(frozen=True)
 class Run:
-    """How long, from what, and with which chance. With neither seconds nor inputs it goes on without end."""
+    """How long, from what, and with which chance. With neither seconds nor inputs it goes on without end.
+
+    All chance begins with the seed. But the engine also goes by how long inputs took: no two runs are quite the same.
+    """
 
     target: str
     seed: int = 1
@@ -131,6 +134,7 @@ def report(name: str, data: bytes, error: Exception, number: int | None = None, 
         "".join(traceback.format_exception(error, limit=-12)).rstrip(),
         f"input (escaped): {shown}",
         f"saved: {path}",
-        f"replay: make fuzz TARGET={name} INPUT={path}",
     ]
+    if save:
+        lines.append(f"replay: make fuzz TARGET={name} INPUT={path}")
     return "\n".join(lines)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import Final
 
 import pytest
 
-from tests.fuzz import campaign, corpus, engine, targets
+from tests.fuzz import campaign, command, corpus, engine, targets
 from tests.fuzz.engine import Run
 from tests.fuzz.plants import PLANTS, Plant
 
@@ -45,7 +49,7 @@ def test_the_corpus_is_small() -> None:
 @needs_engine
 @pytest.mark.timeout(300)
 def test_fuzzing_all_targets_finds_nothing() -> None:
-    """The seed is the same each time, so that a run can be repeated; `make fuzz` takes others, and looks for longer."""
+    """The seed is the same each time; `make fuzz` takes others, and looks for longer."""
     outcomes = campaign.campaign(targets.NAMES, SECONDS, SEED)
     assert [each.finding for each in outcomes if each.finding] == []
     assert all(each.inputs > len(corpus.kept(each.target)) for each in outcomes), "a target was not fuzzed"
@@ -68,3 +72,51 @@ def test_a_planted_fault_is_found(target: str, plant: Plant) -> None:
 def test_every_target_has_a_planted_fault() -> None:
     """A target that finds nothing proves nothing."""
     assert set(PLANTS) == set(targets.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--seconds", "0"], "--seconds: '0' is not allowed"),
+        (["run", "--seconds", "nan"], "--seconds: 'nan' is not allowed"),
+        (["run", "--input", "Makefile"], "--input (INPUT) needs its --target"),
+        (["run", "--target", "words", "--input", "no-such-file"], "--input (INPUT) has to be a file"),
+        (["run", "--target", "words", "--input", "/"], "--input (INPUT) has to be a file"),
+        (["one", "gate", "--plant", "rain"], "--plant: gate has no 'rain'; it has 'bad fields pass'"),
+        (["one", "gate", "--inputs", "0"], "--inputs: '0' is not allowed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 2: 1 would mean that something was found."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_planted_fault_has_no_line_to_replay() -> None:
+    """Its input was not saved, and finds nothing in the sound code."""
+    assert "replay:" not in engine.report("words", b"x", ValueError(), save=False)
+
+
+@needs_engine
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_takes_its_child_along(ending: signal.Signals) -> None:
+    """The seed was said at the beginning; there is no traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.fuzz", "run", "--target", "words", "--seed", "7"],
+        cwd=corpus.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "fuzz: words for 60 s, seed 7\n"
+        process.send_signal(ending)
+        said, noise = process.communicate(timeout=30)
+    assert (process.returncode, said, noise) == (130, "fuzz: interrupted\n", "")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

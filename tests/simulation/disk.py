@@ -1,5 +1,8 @@
 """An agent's disk, and the gate's store on it: what a group wrote is there whole, or not at all.
 
+Nothing gets there but what a group says that it writes (`Changes`), whatever the gate has in memory; and what is loaded
+went through the rows of the real store.
+
 A group that is being written becomes durable at one moment. Whoever waits for it may learn of it, or be killed before
 or after that moment, or be told of an error that leaves it open whether it was written. `test_durability.py` holds
 this model against SQLite and kill -9.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
@@ -19,8 +22,9 @@ from quota_agent.errors import StoreUnavailable
 from quota_agent.gate.draft import Changes, Known
 from quota_agent.gate.model import Entry, EntryState
 from quota_agent.gate.records import Key, State, index_names
-from quota_agent.gate.state import Decision, Lookup
+from quota_agent.gate.state import Lookup
 from quota_agent.gate.store import DecidedT
+from quota_agent.store import rows
 from tests.simulation.loop import SimLoop
 
 Entries = immutables.Map[Key, Entry]
@@ -55,8 +59,8 @@ class Disk:
     parent: Disk | None = None
     #: Whether new entries find no room.
     full: bool = False
-    #: What a group that is being written would leave; it may still be lost.
-    writing: tuple[State, Changes] | None = None
+    #: A group that is being written; it may still be lost.
+    writing: Changes | None = None
     #: Groups written in all.
     writes: int = 0
 
@@ -73,8 +77,8 @@ class Disk:
     def settle(self) -> None:
         """The group that was being written is durable."""
         assert self.writing is not None
-        (after, changes), self.writing = self.writing, None
-        before, self.state = self.state, after
+        changes, self.writing = self.writing, None
+        before, self.state = self.state, _written(self.state, changes)
         self.writes += 1
         self.watcher.store_wrote(self, before, changes, self._write(changes))
 
@@ -118,15 +122,22 @@ class SimGateStore:
 
     async def load(self) -> State:
         state, holds = self.disk.state, self.disk.holds
-        return replace(
-            state, hold_due_ms=min(holds.values(), default=None), names=index_names(state.quotas.values())
+        quotas = [rows.quota_of(rows.quota_row(each)) for each in state.quotas.values()]
+        overrides = [rows.override_of(rows.override_row(each)) for each in state.overrides.values()]
+        asks = [rows.ask_of(rows.ask_row(each)) for each in state.asks.values()]
+        return State(
+            rows.agent_of(rows.agent_row(state.agent)),
+            {quota.uid: quota for quota in quotas},
+            {override.override_id: override for override in overrides},
+            {(ask.quota_uid, ask.ask_id): ask for ask in asks},
+            min(holds.values(), default=None),
+            index_names(quotas),
         )
 
     async def transact(self, lookup: Lookup, decide: Callable[[Known], DecidedT]) -> DecidedT:
         decided = decide(self._look_up(lookup))
         if decided.changes.needed:
-            assert isinstance(decided, Decision)
-            await self._write(decided)
+            await self._write(decided.changes)
         return decided
 
     async def find(self, uids: Sequence[str], request_id: str) -> Entry | None:
@@ -165,23 +176,41 @@ class SimGateStore:
         later = (at_ms for at_ms in disk.holds.values() if at_ms > lookup.due_ms)
         return Known(entries, due, min(later, default=None))
 
-    async def _write(self, decided: Decision) -> None:
+    async def _write(self, changes: Changes) -> None:
         disk, chance = self.disk, self._chance
-        if disk.full and decided.changes.created:
+        if disk.full and changes.created:
             raise StoreUnavailable("the disk is full", clean=True)
-        disk.writing = decided.state, decided.changes
+        disk.writing = changes
         done = self._loop.create_future()
         unclear = chance.random() < self._trouble.unclear_rate
         delay = 0.0002 + 0.002 * chance.random() if chance.random() < 0.95 else 0.2 * chance.random()
         at = self._loop.time() + delay
-        self._loop.at(at, "disk", self._settle, disk.writing, done, not unclear or chance.random() < 0.5)
+        self._loop.at(at, "disk", self._settle, changes, done, not unclear or chance.random() < 0.5)
         await done
         if unclear:
             raise StoreUnavailable("the disk failed while it wrote", clean=False)
 
-    def _settle(self, writing: tuple[State, Changes], done: asyncio.Future[None], written: bool) -> None:
-        if self.disk.writing is not writing:
+    def _settle(self, changes: Changes, done: asyncio.Future[None], written: bool) -> None:
+        if self.disk.writing is not changes:
             return  # the machine was switched off meanwhile
         self.disk.power_loss(written=written)
         if not done.done():
             done.set_result(None)
+
+
+def _written(before: State, changes: Changes) -> State:
+    """What a store holds once a group is written: rows that are put in the place of others, and nothing else."""
+    quotas, names = before.quotas, before.names
+    if changes.quotas:
+        # Copies: what the gate does to its own is not on the disk.
+        put = {quota.uid: quota.copy() for quota in changes.quotas}
+        known = quotas
+        quotas = {**known, **put}
+        if any(uid not in known or quota.terms is not known[uid].terms for uid, quota in put.items()):
+            names = index_names(quotas.values())
+    overrides, asks = before.overrides, before.asks
+    if changes.overrides:
+        overrides = {**overrides, **{each.override_id: each for each in changes.overrides}}
+    if changes.asks:
+        asks = {**asks, **{(each.quota_uid, each.ask_id): each for each in changes.asks}}
+    return State(changes.agent or before.agent, quotas, overrides, asks, names=names)

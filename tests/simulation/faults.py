@@ -1,4 +1,4 @@
-"""What happens to machines, disks, clocks and the network."""
+"""What happens to machines, disks, clocks and the network. Each fault says whether it changed anything."""
 
 from __future__ import annotations
 
@@ -13,163 +13,201 @@ if TYPE_CHECKING:
     from tests.simulation.machines import AgentMachine
     from tests.simulation.world import World
 
-Fault = Callable[["World", Random], None]
+Fault = Callable[["World", Random], bool]
 
 
-def kill_agent(world: World, chance: Random) -> None:
+def kill_agent(world: World, chance: Random) -> bool:
     """Kill -9, or the power is gone: then the controller does not learn of it."""
-    if machine := _running(world, chance):
-        world.kill_agent(machine, written=chance.random() < 0.5, noticed=chance.random() < 0.6)
+    machine = _running(world, chance)
+    return machine is not None and world.kill_agent(
+        machine, written=chance.random() < 0.5, noticed=chance.random() < 0.6
+    )
 
 
-def start_agents(world: World, chance: Random) -> None:
+def start_agents(world: World, chance: Random) -> bool:
     """Systemd does its work."""
+    acted = False
     for machine in world.machines:
         if chance.random() < 0.7:
-            world.start_agent(machine)
+            acted |= world.start_agent(machine)
+    return acted
 
 
-def kill_controller(world: World, chance: Random) -> None:
+def kill_controller(world: World, chance: Random) -> bool:
     """Kill -9, or the power is gone: then the agents do not learn of it."""
-    world.kill_controller(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
+    return world.kill_controller(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
 
 
-def start_controller(world: World, chance: Random) -> None:
+def start_controller(world: World, chance: Random) -> bool:
     """It comes back with what its database holds."""
-    world.start_controller()
+    return world.start_controller()
 
 
-def pause_agent(world: World, chance: Random) -> None:
+def pause_agent(world: World, chance: Random) -> bool:
     """SIGSTOP."""
-    if machine := _running(world, chance):
-        machine.process.paused = True
+    machine = _running(world, chance)
+    if machine is None or machine.process.paused:
+        return False
+    machine.process.paused = True
+    return True
 
 
-def pause_controller(world: World, chance: Random) -> None:
+def pause_controller(world: World, chance: Random) -> bool:
     """SIGSTOP."""
-    world.controller.process.paused = world.controller.process.alive
+    process = world.controller.process
+    was_paused, process.paused = process.paused, process.alive
+    return process.paused and not was_paused
 
 
-def resume(world: World, chance: Random) -> None:
+def resume(world: World, chance: Random) -> bool:
     """SIGCONT, to all."""
+    acted = False
     for process in [world.controller.process, *(machine.process for machine in world.machines)]:
         if process.alive and process.paused:
             process.resume()
+            acted = True
+    return acted
 
 
-def break_stream(world: World, chance: Random) -> None:
+def break_stream(world: World, chance: Random) -> bool:
     """Both ends learn of it."""
     if stream := _stream(world, chance):
         stream.break_(agent_learns=True, server_learns=True)
+    return stream is not None
 
 
-def half_break_stream(world: World, chance: Random) -> None:
+def half_break_stream(world: World, chance: Random) -> bool:
     """One end learns of it, or none."""
     if stream := _stream(world, chance):
         agent_learns = chance.random() < 0.4
         stream.break_(agent_learns=agent_learns, server_learns=not agent_learns and chance.random() < 0.7)
+    return stream is not None
 
 
-def stall(world: World, chance: Random) -> None:
+def stall(world: World, chance: Random) -> bool:
     """Nothing gets through one way, or both, for a while."""
+    acted = False
     if stream := _stream(world, chance):
         for direction in chance.choice(((stream.up,), (stream.down,), (stream.up, stream.down))):
+            acted |= direction.flows
             direction.stall()
+    return acted
 
 
-def flow(world: World, chance: Random) -> None:
+def flow(world: World, chance: Random) -> bool:
     """What was stuck arrives."""
+    acted = False
     for stream in world.network.all_streams():
         if chance.random() < 0.7:
-            stream.up.flow()
-            stream.down.flow()
+            for direction in (stream.up, stream.down):
+                flowed = direction.flows
+                direction.flow()
+                acted |= direction.flows and not flowed
+    return acted
 
 
-def cut_off(world: World, chance: Random) -> None:
+def cut_off(world: World, chance: Random) -> bool:
     """An agent reaches nobody, and nobody reaches it."""
     machine = chance.choice(world.machines)
+    acted = machine.name not in world.network.cut_off
     world.network.cut_off.add(machine.name)
     for stream in world.network.streams_of(machine.name):
         stream.break_(agent_learns=chance.random() < 0.5, server_learns=chance.random() < 0.5)
+    return acted
 
 
-def reach(world: World, chance: Random) -> None:
+def reach(world: World, chance: Random) -> bool:
     """The network is back, for some."""
-    world.network.cut_off = {name for name in sorted(world.network.cut_off) if chance.random() < 0.4}
+    before = world.network.cut_off
+    world.network.cut_off = {name for name in sorted(before) if chance.random() < 0.4}
+    return world.network.cut_off != before
 
 
-def fill_disk(world: World, chance: Random) -> None:
+def fill_disk(world: World, chance: Random) -> bool:
     """An agent's disk takes no new entries."""
-    chance.choice(world.machines).disk.full = True
+    disk = chance.choice(world.machines).disk
+    was_full, disk.full = disk.full, True
+    return not was_full
 
 
-def fill_database(world: World, chance: Random) -> None:
+def fill_database(world: World, chance: Random) -> bool:
     """The controller's disk takes nothing."""
-    world.database.full = True
+    was_full, world.database.full = world.database.full, True
+    return not was_full
 
 
-def empty_disks(world: World, chance: Random) -> None:
+def empty_disks(world: World, chance: Random) -> bool:
     """There is room again."""
-    world.database.full = False
+    acted, world.database.full = world.database.full, False
     for machine in world.machines:
+        acted |= machine.disk.full
         machine.disk.full = False
+    return acted
 
 
-def clock_jump(world: World, chance: Random) -> None:
+def clock_jump(world: World, chance: Random) -> bool:
     """Somebody sets a clock."""
     by_ms = chance.choice((-1, 1)) * chance.choice((500, 90_000, 600_000, 90_000_000))
     _clock(world, chance).jump(by_ms)
+    return True
 
 
-def clock_drift(world: World, chance: Random) -> None:
+def clock_drift(world: World, chance: Random) -> bool:
     """A clock runs slow, or fast, or stops."""
     _clock(world, chance).run_at(chance.choice((0.0, 0.5, 0.99, 1.5, 20.0)))
+    return True
 
 
-def clock_right(world: World, chance: Random) -> None:
+def clock_right(world: World, chance: Random) -> bool:
     """A clock is put right."""
-    _clock(world, chance).put_right()
+    clock = _clock(world, chance)
+    before_ms = clock.wall_ms()
+    clock.put_right()
+    return abs(clock.wall_ms() - before_ms) > 1  # less is rounding
 
 
-def backup_store(world: World, chance: Random) -> None:
+def backup_store(world: World, chance: Random) -> bool:
     """Somebody copies an agent's store away."""
     world.backup_store(chance.choice(world.machines))
+    return True
 
 
-def restore_store(world: World, chance: Random) -> None:
+def restore_store(world: World, chance: Random) -> bool:
     """An agent's store is put back to an older copy."""
     machine = chance.choice(world.machines)
-    world.restore_store(machine, chance)
+    return world.restore_store(machine, chance)
 
 
-def clone(world: World, chance: Random) -> None:
+def clone(world: World, chance: Random) -> bool:
     """A second machine runs on a copy of the first one's disk; perhaps nobody hears of it for a while."""
-    world.clone(chance.choice(world.machines), unheard=chance.random() < 0.5)
+    return world.clone(chance.choice(world.machines), unheard=chance.random() < 0.5)
 
 
-def lose_store(world: World, chance: Random) -> None:
+def lose_store(world: World, chance: Random) -> bool:
     """A disk is lost, and an empty one put in its place."""
     world.lose_store(chance.choice(world.machines))
+    return True
 
 
-def new_credential(world: World, chance: Random) -> None:
+def new_credential(world: World, chance: Random) -> bool:
     """An agent gets the credential of its newest epoch, if there is another one than it has."""
-    world.renew_credential(chance.choice(world.machines))
+    return world.renew_credential(chance.choice(world.machines))
 
 
-def backup_database(world: World, chance: Random) -> None:
+def backup_database(world: World, chance: Random) -> bool:
     """The controller's database is backed up."""
     world.backup_database()
+    return True
 
 
-def restore_database(world: World, chance: Random) -> None:
+def restore_database(world: World, chance: Random) -> bool:
     """It is put back to the backup, and `quota-server recover` is run."""
-    world.restore_database(declared=True)
+    return world.restore_database(declared=True)
 
 
-def restore_database_unseen(world: World, chance: Random) -> None:
+def restore_database_unseen(world: World, chance: Random) -> bool:
     """It is put back, and nobody says so."""
-    world.restore_database(declared=False)
+    return world.restore_database(declared=False)
 
 
 def heal(world: World) -> None:

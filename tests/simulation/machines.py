@@ -28,6 +28,7 @@ from quota_server.ledger.recovery import Recovery
 from quota_server.overrides.decisions import Overrides
 from quota_server.services.agent_link_service import AgentLinkService
 from quotafleet.link.messages import Hello
+from tests.memory_store import MemoryLedgerStore
 from tests.simulation.clocks import MachineClock
 from tests.simulation.database import Database, SimLedgerStore
 from tests.simulation.disk import Disk, SimGateStore, Trouble
@@ -56,6 +57,16 @@ class Credential:
         return KEYS.token(self.key)
 
 
+class Program(Process):
+    """A machine's process, and how often somebody began something in it: its own start, a call."""
+
+    begun = 0
+
+    def begin(self, work: Coroutine[Any, Any, None], name: str = "") -> None:
+        self.begun += 1
+        super().begin(work, name)
+
+
 class ControllerMachine:
     """Where quota-server runs."""
 
@@ -66,7 +77,7 @@ class ControllerMachine:
         self.database = database
         self.heartbeat_ms = heartbeat_ms
         self.lives = 0
-        self.process = Process(loop, CONTROLLER)
+        self.process: Process = Program(loop, CONTROLLER)
         self.process.alive = False
         self._loop = loop
         self._trouble = trouble
@@ -92,7 +103,7 @@ class ControllerMachine:
         """Begin another life, as `quota_server.app` puts it together."""
         assert not self.process.alive
         self.lives += 1
-        self.process = Process(self._loop, CONTROLLER)
+        self.process = Program(self._loop, CONTROLLER)
         self.store = store = SimLedgerStore(self.database, self._loop, self._chance, self._trouble)
         self.administration = Administration(store, self._new_id)
         self.overrides = Overrides(store, self._new_id, keep_ms=KEEP_HEARTBEATS * self.heartbeat_ms)
@@ -108,6 +119,17 @@ class ControllerMachine:
         self.process.kill()
         self.serving = False
         self.database.power_loss(written=written)
+
+    def recover(self) -> None:
+        """`quota-server recover`, while it is down."""
+        store = MemoryLedgerStore()
+        store.tables = self.database.tables
+        work = Recovery(store).begin(self.clock.wall_ms())
+        try:
+            work.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("nothing in it waits")
 
     def connect(self, requests: AsyncIterator[Any], context: ServerContext) -> Coroutine[Any, Any, None]:
         """Serve one stream."""
@@ -163,7 +185,7 @@ class AgentMachine:
     ) -> None:
         self.name = name
         self.clock = MachineClock(loop)
-        self.process = Process(loop, name)
+        self.process: Process = Program(loop, name)
         self.process.alive = False
         self.lives = 0
         self.settings = GateSettings()
@@ -194,7 +216,7 @@ class AgentMachine:
         """Begin another life, as `quota_agent.app` puts it together."""
         assert not self.process.alive
         self.lives += 1
-        self.process = Process(self._loop, self.name)
+        self.process = Program(self._loop, self.name)
         store = SimGateStore(self.disk, self._loop, self._chance, self._trouble, self._put_aside)
         self.process.begin(self._run(store), self.name)
 

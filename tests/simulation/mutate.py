@@ -6,10 +6,13 @@ is the checks of the simulation that have to find it, not the program's own.
 
 from __future__ import annotations
 
+import argparse
 import importlib.abc
 import importlib.machinery
 import json
 import logging
+import os
+import signal
 import sys
 import types
 from collections.abc import Sequence
@@ -69,7 +72,7 @@ def mutated(source: str, edit: Edit) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """How a mutant was caught; an empty guarantee if it survived."""
+    """How a mutant was caught; an empty guarantee if it survived, and then `violation` is what else was found last."""
 
     name: str
     guarantee: str
@@ -81,17 +84,21 @@ class Caught:
 
 
 def hunt(mutant: Mutant) -> Caught:
-    """Simulate the broken program, seed by seed, until a check finds it; the seed that is known to first."""
+    """Simulate the broken program, seed by seed, until what it breaks is found; the seed that is known to first.
+
+    Whatever else is found says little, and the next seed follows.
+    """
     from tests.simulation.run import run_seed  # only now: it imports what is broken
 
-    total = 0
+    total, what = 0, ""
     for seed in dict.fromkeys((SEEDS.get(mutant.name, 1), *range(1, MOST_SEEDS + 1))):
         outcome = run_seed(seed, EVENTS)
         total += outcome.events
         if outcome.violation:
             what = outcome.violation.splitlines()[0]
+        if outcome.guarantee in mutant.breaks:
             return Caught(mutant.name, outcome.guarantee, seed, outcome.events, total, what)
-    return Caught(mutant.name, "", 0, 0, total, "")
+    return Caught(mutant.name, "", 0, 0, total, what)
 
 
 def _shrunk(caught: Caught) -> dict[str, object]:
@@ -115,15 +122,33 @@ def break_program(mutant: Mutant) -> None:
     sys.meta_path.insert(0, _Finder(mutant))
 
 
-def main(arguments: list[str]) -> int:
-    """Hunt the mutant that is named and print what came of it as JSON; 1 if it survived."""
-    logging.disable(logging.WARNING)
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     by_name = {mutant.name: mutant for mutant in MUTANTS}
-    mutant = by_name[arguments[0]]
-    break_program(mutant)
-    caught = hunt(mutant)
+    parser = argparse.ArgumentParser(
+        prog="python -O -m tests.simulation.mutate",
+        description="Simulate a program that is broken on purpose, and print what came of it as JSON.",
+        epilog="Exit codes: 0 it was caught, 1 it survived, 2 bad usage, 130 interrupted. "
+        f"NAME is one of: {', '.join(by_name)}.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the mutant; all of them are named below")
+    parser.add_argument("--shrink", action="store_true", help="also look for the fewest actions that do it")
+    options = parser.parse_args(arguments)
+    if options.name not in by_name:
+        parser.error(f"NAME: there is no mutant {options.name!r}; there are: {', '.join(by_name)}")
+    options.mutant = by_name[options.name]
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Hunt the mutant that is named and print what came of it as JSON; 1 if it survived."""
+    options = _options(arguments)
+    # At once: an exception would break simulated programs off in the middle.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    logging.disable(logging.WARNING)
+    break_program(options.mutant)
+    caught = hunt(options.mutant)
     result: dict[str, object] = asdict(caught)
-    if caught.guarantee and "--shrink" in arguments:
+    if caught.guarantee and options.shrink:
         result |= _shrunk(caught)
     print(json.dumps(result))
     return 0 if caught.guarantee else 1

@@ -1,18 +1,31 @@
-"""What people do: callers at the agents, operators at the controller."""
+"""What people do: callers at the agents, operators at the controller. Each act says whether anything was asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from quota_server.ledger.model import Assume
+from tests.simulation.machines import AgentMachine, ControllerMachine, Program
 
 if TYPE_CHECKING:
-    from tests.simulation.machines import AgentMachine
     from tests.simulation.world import World
 
-Act = Callable[["World", Random], None]
+P = ParamSpec("P")
+
+Act = Callable[["World", Random], bool]
+
+
+def _asked(
+    machine: AgentMachine | ControllerMachine, ask: Callable[P, object], *args: P.args, **named: P.kwargs
+) -> bool:
+    """Have somebody ask a machine's program; whether a call began."""
+    program = machine.process
+    assert isinstance(program, Program)
+    before = program.begun
+    ask(*args, **named)
+    return program.begun > before
 
 
 def _up(world: World, chance: Random) -> AgentMachine | None:
@@ -24,135 +37,170 @@ def _up(world: World, chance: Random) -> AgentMachine | None:
     return chance.choice(running) if running else None
 
 
-def acquire(world: World, chance: Random) -> None:
+def acquire(world: World, chance: Random) -> bool:
     """A request of any kind."""
-    if machine := _up(world, chance):
-        world.clients.acquire(machine, world.quota_names(), chance)
+    machine = _up(world, chance)
+    return machine is not None and _asked(
+        machine, world.clients.acquire, machine, world.quota_names(), chance
+    )
 
 
-def batch(world: World, chance: Random) -> None:
+def batch(world: World, chance: Random) -> bool:
     """Several at once."""
-    if machine := _up(world, chance):
-        world.clients.batch(machine, world.quota_names(), chance)
+    machine = _up(world, chance)
+    return machine is not None and _asked(machine, world.clients.batch, machine, world.quota_names(), chance)
 
 
-def repeat(world: World, chance: Random) -> None:
+def repeat(world: World, chance: Random) -> bool:
     """A request that was made before."""
-    if machine := _up(world, chance):
-        world.clients.repeat(machine, chance)
+    machine = _up(world, chance)
+    return machine is not None and _asked(machine, world.clients.repeat, machine, chance)
 
 
-def end(world: World, chance: Random) -> None:
+def end(world: World, chance: Random) -> bool:
     """Commit, cancel or release something."""
-    if machine := _up(world, chance):
-        world.clients.end(machine, chance)
+    machine = _up(world, chance)
+    return machine is not None and _asked(machine, world.clients.end, machine, chance)
 
 
-def ask_override(world: World, chance: Random) -> None:
+def ask_override(world: World, chance: Random) -> bool:
     """An agent asks to go beyond its limit."""
-    if machine := _up(world, chance):
-        world.clients.ask_override(machine, world.quota_names(), chance)
+    machine = _up(world, chance)
+    return machine is not None and _asked(
+        machine, world.clients.ask_override, machine, world.quota_names(), chance
+    )
 
 
-def reset_clock(world: World, chance: Random) -> None:
+def reset_clock(world: World, chance: Random) -> bool:
     """Somebody says that an agent's clock is right."""
-    if machine := _up(world, chance):
-        world.clients.reset_clock(machine)
+    machine = _up(world, chance)
+    return machine is not None and _asked(machine, world.clients.reset_clock, machine)
 
 
-def set_target(world: World, chance: Random) -> None:
+def set_target(world: World, chance: Random) -> bool:
     """Another cap."""
-    world.operators.set_target(chance.choice(world.quota_names()), chance)
+    return _asked(world.controller, world.operators.set_target, chance.choice(world.quota_names()), chance)
 
 
-def update_quota(world: World, chance: Random) -> None:
+def update_quota(world: World, chance: Random) -> bool:
     """Other settings."""
-    world.operators.update_quota(chance.choice(world.quota_names()), chance)
+    return _asked(world.controller, world.operators.update_quota, chance.choice(world.quota_names()), chance)
 
 
-def rebalance(world: World, chance: Random) -> None:
+def rebalance(world: World, chance: Random) -> bool:
     """Share out anew."""
-    world.operators.rebalance(chance.choice(world.quota_names()))
+    return _asked(world.controller, world.operators.rebalance, chance.choice(world.quota_names()))
 
 
-def close_quota(world: World, chance: Random) -> None:
+def close_quota(world: World, chance: Random) -> bool:
     """The end of a quota."""
-    world.operators.close_quota(chance.choice(world.quota_names()))
+    return _asked(world.controller, world.operators.close_quota, chance.choice(world.quota_names()))
 
 
-def create_quota(world: World, chance: Random) -> None:
+def create_quota(world: World, chance: Random) -> bool:
     """A quota, perhaps under a name that was used before, with everybody in it."""
     name = chance.choice(world.quota_names())
-    world.operators.create_quota(name, chance)
+    acted = _asked(world.controller, world.operators.create_quota, name, chance)
     for agent in world.agents():
         world.operators.assign(name, agent, chance)
+    return acted
 
 
-def set_agent_target(world: World, chance: Random) -> None:
+def set_agent_target(world: World, chance: Random) -> bool:
     """One agent's limit is fixed."""
-    if agents := world.agents():
-        world.operators.set_agent_target(chance.choice(world.quota_names()), chance.choice(agents), chance)
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller,
+        world.operators.set_agent_target,
+        chance.choice(world.quota_names()),
+        chance.choice(agents),
+        chance,
+    )
 
 
-def assign(world: World, chance: Random) -> None:
+def assign(world: World, chance: Random) -> bool:
     """An agent gets a part, or another one."""
-    if agents := world.agents():
-        world.operators.assign(chance.choice(world.quota_names()), chance.choice(agents), chance)
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller,
+        world.operators.assign,
+        chance.choice(world.quota_names()),
+        chance.choice(agents),
+        chance,
+    )
 
 
-def unassign(world: World, chance: Random) -> None:
+def unassign(world: World, chance: Random) -> bool:
     """An agent loses its part."""
-    if agents := world.agents():
-        world.operators.unassign(chance.choice(world.quota_names()), chance.choice(agents))
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller, world.operators.unassign, chance.choice(world.quota_names()), chance.choice(agents)
+    )
 
 
-def switch_agent(world: World, chance: Random) -> None:
+def switch_agent(world: World, chance: Random) -> bool:
     """An agent is switched off or on."""
-    if agents := world.agents():
-        world.operators.switch_agent(chance.choice(agents), active=chance.random() < 0.8)
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller, world.operators.switch_agent, chance.choice(agents), active=chance.random() < 0.8
+    )
 
 
-def create_agent(world: World, chance: Random) -> None:
+def create_agent(world: World, chance: Random) -> bool:
     """Another agent."""
-    world.create_agent()
+    return _asked(world.controller, world.create_agent)
 
 
-def retire(world: World, chance: Random) -> None:
+def retire(world: World, chance: Random) -> bool:
     """The end of an agent."""
-    if agents := world.agents():
-        world.operators.retire(chance.choice(agents), chance.choice(list(Assume)))
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller, world.operators.retire, chance.choice(agents), chance.choice(list(Assume))
+    )
 
 
-def settle(world: World, chance: Random) -> None:
+def settle(world: World, chance: Random) -> bool:
     """The end of an epoch."""
-    if agents := world.agents():
-        world.operators.settle(chance.choice(agents), 0, chance.choice(list(Assume)))
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller, world.operators.settle, chance.choice(agents), 0, chance.choice(list(Assume))
+    )
 
 
-def request_override(world: World, chance: Random) -> None:
+def request_override(world: World, chance: Random) -> bool:
     """An operator asks for an agent."""
-    if agents := world.agents():
-        world.operators.request_override(chance.choice(world.quota_names()), chance.choice(agents), chance)
+    agents = world.agents()
+    return bool(agents) and _asked(
+        world.controller,
+        world.operators.request_override,
+        chance.choice(world.quota_names()),
+        chance.choice(agents),
+        chance,
+    )
 
 
-def decide_override(world: World, chance: Random) -> None:
+def decide_override(world: World, chance: Random) -> bool:
     """An operator decides."""
-    world.operators.decide_override(chance)
+    return _asked(world.controller, world.operators.decide_override, chance)
 
 
-def ask_again(world: World, chance: Random) -> None:
+def ask_again(world: World, chance: Random) -> bool:
     """Calls that were not answered are repeated."""
-    world.operators.ask_again(chance)
+    return _asked(world.controller, world.operators.ask_again, chance)
 
 
-def finish_recovery(world: World, chance: Random) -> None:
+def finish_recovery(world: World, chance: Random) -> bool:
     """An operator ends the recovery, perhaps settling who is lost."""
-    world.operators.finish_recovery(lambda epoch: not world.machines_of(epoch.key) and chance.random() < 0.5)
+    return _asked(
+        world.controller,
+        world.operators.finish_recovery,
+        lambda epoch: not world.machines_of(epoch.key) and chance.random() < 0.5,
+    )
 
 
-def install(world: World, chance: Random) -> None:
+def install(world: World, chance: Random) -> bool:
     """Agents that have no machine get one."""
-    world.install()
+    return world.install()
 
 
 ACTS: dict[str, Act] = {

@@ -17,30 +17,43 @@ class Shrunk:
     keep: tuple[int, ...]
     outcome: Outcome
     tries: int
+    #: Ctrl-C ended it early.
+    interrupted: bool = False
 
 
-def shrink(plan: Plan, failed: Outcome, *, seconds: float, progress: Callable[[int, int], None]) -> Shrunk:
+def shrink(
+    plan: Plan,
+    failed: Outcome,
+    *,
+    seconds: float,
+    progress: Callable[[int, int], None],
+    run: Callable[[int, int, Plan], Outcome] = run_seed,
+) -> Shrunk:
     """Leave out ever smaller parts of the plan for as long as the same guarantee is broken, at most so long.
 
-    `progress` is told how many actions are left, and how many tries it took.
+    `progress` is told how many actions are left, and how many tries it took. `run` simulates a seed, so many events
+    and a plan; if it raises KeyboardInterrupt, the answer is the best that was found by then.
     """
     until = time.monotonic() + seconds
     kept, best, tries = plan.numbers, failed, 0
     size = max(1, len(kept) // 2)
-    while kept and time.monotonic() < until:
-        at, left_out = 0, False
-        while at < len(kept) and time.monotonic() < until:
-            candidate = kept[:at] + kept[at + size :]
-            outcome = run_seed(failed.seed, _most_events(best), plan.keeping(frozenset(candidate)))
-            tries += 1
-            if outcome.guarantee == failed.guarantee:
-                kept, best, left_out = candidate, outcome, True
-                progress(len(kept), tries)
-            else:
-                at += size
-        if size == 1 and not left_out:
-            break
-        size = max(1, size // 2)
+    try:
+        while kept and time.monotonic() < until:
+            at, left_out = 0, False
+            while at < len(kept) and time.monotonic() < until:
+                candidate = kept[:at] + kept[at + size :]
+                outcome = run(failed.seed, _most_events(best), plan.keeping(frozenset(candidate)))
+                tries += 1
+                if outcome.guarantee == failed.guarantee:
+                    kept, best, left_out = candidate, outcome, True
+                    progress(len(kept), tries)
+                else:
+                    at += size
+            if size == 1 and not left_out:
+                break
+            size = max(1, size // 2)
+    except KeyboardInterrupt:
+        return Shrunk(tuple(kept), best, tries, interrupted=True)
     return Shrunk(tuple(kept), best, tries)
 
 

@@ -1,4 +1,7 @@
-"""Every program that is broken on purpose is caught; one that survives means that the simulation proves too little."""
+"""Every program that is broken on purpose is caught by the guarantee that it breaks, or the simulation is too weak.
+
+A crash is never enough: it is the program's own doing.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,16 @@ from tests.simulation.mutate import EVENTS, MOST_SEEDS
 ROOT = Path(__file__).parents[2]
 
 
+def test_a_crash_is_not_enough() -> None:
+    assert [mutant.name for mutant in MUTANTS if not mutant.breaks or "CRASH" in mutant.breaks] == []
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_caught(mutant: Mutant) -> None:
     command = [sys.executable, "-O", "-m", "tests.simulation.mutate", mutant.name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     caught = json.loads(done.stdout)
-    assert caught["guarantee"], f"{mutant.what}: not noticed within {MOST_SEEDS} seeds of {EVENTS} events"
+    missed = f"{mutant.what}: {mutant.breaks} not broken within {MOST_SEEDS} seeds of {EVENTS} events"
+    assert caught["guarantee"] in mutant.breaks, f"{missed}, but {caught['violation'] or 'nothing'}"
     assert done.returncode == 0

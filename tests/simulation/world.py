@@ -10,9 +10,8 @@ from quota_agent.gate.draft import Changes
 from quota_agent.gate.records import State
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, Assume, QuotaState
-from quota_server.ledger.recovery import Recovery
 from quotafleet.link.messages import FenceKind
-from tests.memory_store import MemoryLedgerStore, Tables
+from tests.memory_store import Tables
 from tests.simulation import faults, people
 from tests.simulation.clients import Clients
 from tests.simulation.database import Database
@@ -51,10 +50,12 @@ class World:
         self.clients = Clients()
         self.operators = Operators(self.controller)
         self.machines: list[AgentMachine] = []
-        #: How often each kind of action had an effect.
+        #: How often each kind of action happened: something broke or was mended, somebody was asked.
         self.done: dict[str, int] = {}
         self.digest = 0
         self.trace: deque[tuple[float, str, object]] = deque(maxlen=TRACE_LINES)
+        #: Whether everything recovered before the transaction that is being written.
+        self._recovers = False
         self._backups: dict[AgentMachine, Disk] = {}
         self._database_backup: Tables | None = None
         #: Credentials that were given out.
@@ -89,12 +90,24 @@ class World:
 
     def ledger_will_write(self, book: Book) -> None:
         """See `database.LedgerWatcher`."""
+        self._recovers = self.database.tables.meta.recovering
         self.ledger.will_write(book)
 
     def ledger_wrote(self, book: Book) -> None:
         """See `database.LedgerWatcher`."""
         self.ledger.wrote(book)
+        if self._recovers and not self.database.tables.meta.recovering:
+            self._check_recovered()
         self.trace.append((self.loop.time(), "ledger", book.notes or book.touched))
+
+    def _check_recovered(self) -> None:
+        """Once a recovery is over nothing is excused by it any more, not even where nothing happens."""
+        for lineage in self.truth.lineages.values():
+            store = lineage.accepted
+            for uid in self.database.tables.quotas:
+                self.ledger.check_lineage(lineage, uid)
+                if store is not None and (quota := store.disk.state.quotas.get(uid)):
+                    self.ledger.check_limit(store, uid, quota.limit)
 
     def _find_accepted(self, key: AgentKey, dial: int) -> StoreTruth | None:
         hello = self.controller.deciding.get((key, dial))
@@ -148,13 +161,12 @@ class World:
     def _act(self, action: Action) -> None:
         chance = Random(action.chance)
         self.trace.append((self.loop.time(), "action", action))
-        self.done[action.kind] = self.done.get(action.kind, 0) + 1
-        fault = faults.FAULTS.get(action.kind)
-        if fault is not None:
-            if self.machines:
-                fault(self, chance)
-            return
-        people.ACTS[action.kind](self, chance)
+        if action.kind in faults.FAULTS:
+            acted = bool(self.machines) and faults.FAULTS[action.kind](self, chance)
+        else:
+            acted = people.ACTS[action.kind](self, chance)
+        if acted:
+            self.done[action.kind] = self.done.get(action.kind, 0) + 1
 
     def begin(self) -> None:
         """The controller, the first quotas and agents, all of it assigned."""
@@ -186,21 +198,23 @@ class World:
             self._names += 1
             self.operators.create_agent(f"a{self._names}")
 
-    def install(self, most: int = MAX_MACHINES) -> None:
+    def install(self, most: int = MAX_MACHINES) -> bool:
         """Give every enrolled agent that has no machine one, once for each epoch, with its credential."""
         self._make_room()
+        installed = False
         for agent in list(self.database.tables.agents.values()):
             if agent.retired or agent.key in self._installed:
                 continue
             mine = [machine for machine in self.machines if machine.credential.key.agent_uid == agent.uid]
             done = [machine for machine in mine if machine.disk.state.agent.fence_confirmed]
             if done:
-                self.renew_credential(done[0])
+                installed |= self.renew_credential(done[0])
             elif not mine and len(self.machines) < most:
                 self._installed.add(agent.key)
                 machine = self._new_machine()
                 machine.credential, machine.disk = Credential(agent.name, agent.key), self._new_disk()
-                self.start_agent(machine)
+                installed |= self.start_agent(machine)
+        return installed
 
     def refresh(self, chance: Random) -> None:
         """What operators do between storms, so that there is something to storm at: all is open, on, and enrolled."""
@@ -235,55 +249,65 @@ class World:
         mine = (machine for machine in self.machines if machine.credential.key == key)
         return [machine for machine in mine if machine.disk.state.agent.fenced is None]
 
-    def start_controller(self) -> None:
+    def start_controller(self) -> bool:
         """Begin its next life, unless it runs."""
-        if not self.controller.process.alive:
-            self.controller.start()
-
-    def kill_controller(self, *, written: bool, noticed: bool) -> None:
-        """End it, if it runs."""
         if self.controller.process.alive:
-            self.controller.kill(written=written)
-            for stream in self.network.all_streams():
-                stream.server_has_it = False
-                stream.break_(agent_learns=noticed, server_learns=False)
+            return False
+        self.controller.start()
+        return True
 
-    def start_agent(self, machine: AgentMachine) -> None:
-        """Begin its next life, unless it runs."""
-        if not machine.process.alive:
-            machine.start()
-
-    def kill_agent(self, machine: AgentMachine, *, written: bool, noticed: bool) -> None:
+    def kill_controller(self, *, written: bool, noticed: bool) -> bool:
         """End it, if it runs."""
+        if not self.controller.process.alive:
+            return False
+        self.controller.kill(written=written)
+        for stream in self.network.all_streams():
+            stream.server_has_it = False
+            stream.break_(agent_learns=noticed, server_learns=False)
+        return True
+
+    def start_agent(self, machine: AgentMachine) -> bool:
+        """Begin its next life, unless it runs."""
         if machine.process.alive:
+            return False
+        machine.start()
+        return True
+
+    def kill_agent(self, machine: AgentMachine, *, written: bool, noticed: bool) -> bool:
+        """End it, if it runs."""
+        ran = machine.process.alive
+        if ran:
             machine.kill(written=written)
         for stream in self.network.streams_of(machine.name):
             stream.agent_has_it = False
             stream.break_(agent_learns=False, server_learns=noticed)
+        return ran
 
     def backup_store(self, machine: AgentMachine) -> None:
         """Keep a copy of its disk."""
         self._backups[machine] = machine.disk.fork(0)
 
-    def restore_store(self, machine: AgentMachine, chance: Random) -> None:
-        """Put its disk back to the copy."""
+    def restore_store(self, machine: AgentMachine, chance: Random) -> bool:
+        """Put its disk back to the copy, if there is one."""
         backup = self._backups.get(machine)
         if backup is None or backup.state.agent.epoch != machine.disk.state.agent.epoch:
-            return
+            return False
         self.kill_agent(machine, written=chance.random() < 0.5, noticed=True)
         self._gone(machine.disk)
         self._put_in(machine, backup)
+        return True
 
-    def clone(self, machine: AgentMachine, *, unheard: bool) -> None:
-        """Begin a second machine on a copy of its disk."""
+    def clone(self, machine: AgentMachine, *, unheard: bool) -> bool:
+        """Begin a second machine on a copy of its disk, if there is room for it."""
         self._make_room()
-        if len(self.machines) < MAX_MACHINES and machine.disk.state.agent.agent_uid:
-            twin = self._new_machine()
-            twin.credential = machine.credential
-            self._put_in(twin, machine.disk.fork(0))
-            if unheard:
-                self.network.cut_off.add(twin.name)
-            self.start_agent(twin)
+        if len(self.machines) >= MAX_MACHINES or not machine.disk.state.agent.agent_uid:
+            return False
+        twin = self._new_machine()
+        twin.credential = machine.credential
+        self._put_in(twin, machine.disk.fork(0))
+        if unheard:
+            self.network.cut_off.add(twin.name)
+        return self.start_agent(twin)
 
     def lose_store(self, machine: AgentMachine) -> None:
         """Begin anew with an empty disk."""
@@ -291,23 +315,24 @@ class World:
         self._gone(machine.disk)
         machine.disk = self._new_disk()
 
-    def renew_credential(self, machine: AgentMachine) -> None:
-        """Give it its agent's newest credential, and start it again."""
+    def renew_credential(self, machine: AgentMachine) -> bool:
+        """Give it its agent's newest credential, if it has another one, and start it again."""
         agent = self.database.tables.agents.get(machine.credential.key.agent_uid)
-        if agent is not None and agent.key > machine.credential.key:
-            self.kill_agent(machine, written=False, noticed=True)
-            machine.credential = Credential(agent.name, agent.key)
-            self._installed.add(agent.key)
-            self.start_agent(machine)
+        if agent is None or agent.key <= machine.credential.key:
+            return False
+        self.kill_agent(machine, written=False, noticed=True)
+        machine.credential = Credential(agent.name, agent.key)
+        self._installed.add(agent.key)
+        return self.start_agent(machine)
 
     def backup_database(self) -> None:
         """Keep a copy of the controller's database."""
         self._database_backup = self.database.backup()
 
-    def restore_database(self, *, declared: bool) -> None:
-        """Put it back to the copy, say so or not, and start the controller."""
+    def restore_database(self, *, declared: bool) -> bool:
+        """Put it back to the copy, if there is one; say so or not, and start the controller."""
         if self._database_backup is None:
-            return
+            return False
         self.kill_controller(written=False, noticed=True)
         self.database.tables = self._database_backup
         self._database_backup = self.database.backup()
@@ -315,20 +340,13 @@ class World:
         self.ledger.put_back_unseen = True
         if declared:
             self.declare_restored()
-        self.start_controller()
+        return self.start_controller()
 
     def declare_restored(self) -> None:
         """`quota-server recover`, while the controller is down."""
-        store = MemoryLedgerStore()
-        store.tables = self.database.tables
-        work = Recovery(store).begin(self.controller.clock.wall_ms())
-        try:
-            work.send(None)
-        except StopIteration:
-            self.ledger.restored(self.database.tables)
-            self.ledger.put_back_unseen = False
-            return
-        raise AssertionError("nothing in it waits")
+        self.controller.recover()
+        self.ledger.restored(self.database.tables)
+        self.ledger.put_back_unseen = False
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -339,7 +357,7 @@ class World:
             self.plan.seed,
             f"m{self._names}",
             self.network,
-            self._controllers,
+            lambda: [self.controller],
             self._archive,
             self.trouble,
         )
@@ -355,9 +373,6 @@ class World:
                 self.kill_agent(machine, written=False, noticed=True)
                 self._gone(machine.disk)
                 self.machines.remove(machine)
-
-    def _controllers(self) -> list[ControllerMachine]:
-        return [self.controller]
 
     def _archive(self, machine: AgentMachine, disk: Disk) -> Disk:
         self._gone(disk)

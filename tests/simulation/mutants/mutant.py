@@ -19,6 +19,8 @@ class Mutant(NamedTuple):
     name: str
     #: The rule that is broken, in a few words.
     what: str
+    #: The guarantees that fall first without it; caught by another one, or by a crash, it counts as not caught.
+    breaks: tuple[str, ...]
     module: str
     find: str
     put: str
