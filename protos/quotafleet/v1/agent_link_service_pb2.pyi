@@ -194,9 +194,11 @@ class Revision(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
-    """Grows when the controller's database was restored. From 0."""
+    """Grows when the controller's database was restored. From 0; at most 2^61 where an agent states it, so that a
+    controller can count on from it, and 2^62 where a controller does. In a hello at most 100 above that of the mark.
+    """
     number: _builtins.int
-    """Grows with every update, across generations. From 1; 0 means "none yet"."""
+    """Grows with every update, across generations. From 1; 0 means "none yet". Bounded like the generation."""
     def __init__(
         self,
         *,
@@ -431,7 +433,7 @@ class Hello(_message.Message):
     store_id: _builtins.str
     """Random id of the store, at most 64 characters."""
     dial: _builtins.int
-    """Above every dial this store has used before, durably."""
+    """Above every dial this store has used before, durably. At most 2^62."""
     mark: _builtins.bytes
     """The session mark last stored; empty if none."""
     protocol_version: _builtins.int
@@ -814,7 +816,7 @@ class StaleHello(_message.Message):
 
     LAST_DIAL_FIELD_NUMBER: _builtins.int
     last_dial: _builtins.int
-    """Dial again with a number above this one."""
+    """Dial again with a number above this one. At most 2^61."""
     def __init__(
         self,
         *,
