@@ -215,7 +215,7 @@ def _check_counts(world: World) -> None:
     for uid, quota in tables.quotas.items():
         lineages = world.truth.lineages_in(uid)
         counted = quota.sums.count + quota.sums.held + quota.sums.charge + quota.sums.overridden
-        unheard = sum(world.ledger.excuse(lineage, uid) + _lost(world, lineage, uid) for lineage in lineages)
+        unheard = sum(_unheard(world, lineage, uid) for lineage in lineages)
         total = world.truth.total(uid)
         what = f"{quota.name} ({uid}): {total} given out, the ledger counts {counted}"
         require(
@@ -263,6 +263,21 @@ def _beyond_its_baseline(store: StoreTruth, uid: str) -> int:
     if quota is None:
         return 0
     return max(0, store.total(uid) - quota.marked.count - quota.marked.overridden)
+
+
+def _unheard(world: World, lineage: Lineage, uid: str) -> int:
+    """What an enrolment spent and may not have been counted: all of it, if the ledger may have forgotten of it."""
+    if not lineage.unsure:
+        return world.ledger.excuse(lineage, uid) + _lost(world, lineage, uid)
+    tables = world.database.tables
+    allocation = tables.allocations.get(AllocationKey(uid, *lineage.key))
+    overrides = [
+        each for each in tables.overrides.values() if (each.agent, each.quota_uid) == (lineage.key, uid)
+    ]
+    parts = [allocation_sums(allocation)] if allocation is not None else []
+    parts += map(override_sums, overrides)
+    counted = sum(part.count + part.held + part.charge + part.overridden for part in parts)
+    return max(world.ledger.excuse(lineage, uid), lineage.total(uid) - counted)
 
 
 def _lost(world: World, lineage: Lineage, uid: str) -> int:
