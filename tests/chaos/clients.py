@@ -155,6 +155,7 @@ class Worker:
             verb.value,
             lambda: method[verb](request, timeout=CALL_SECONDS, wait_for_ready=True),
             lambda: not store.closed,
+            lambda: told.life != history.lives[store.key],
         )
         if answer is None or isinstance(answer, QuotafleetError):
             if answer is not None and answer.reason == "AGENT_FENCED":

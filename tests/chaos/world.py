@@ -191,16 +191,25 @@ class World:
         return image
 
     async def answered(
-        self, kind: str, call: Callable[[], Awaitable[T]], goes_on: Callable[[], bool]
+        self,
+        kind: str,
+        call: Callable[[], Awaitable[T]],
+        goes_on: Callable[[], bool],
+        was_put_back: Callable[[], bool] = lambda: False,
     ) -> T | QuotafleetError | None:
-        """Call until there is an answer or a refusal; None if it is not to go on. Raises Violation (API)."""
+        """Call until there is an answer or a refusal; None if it is not to go on. Raises Violation (API).
+
+        A store that was put back since may find that what it is asked makes no sense: a commit is forgotten, and the
+        entry that is to be released is held.
+        """
         while goes_on():
             try:
                 answer = await call()
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
                 if error.code not in _NO_ANSWER:
-                    self._check_refusal(kind, error)
+                    if not was_put_back():
+                        self._check_refusal(kind, error)
                     self.tally.calls[kind, error.reason] += 1
                     return error
                 self.tally.calls[kind, "no answer: " + (error.reason or error.code.name)] += 1
