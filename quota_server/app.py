@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,7 +21,9 @@ from grpc_reflection.v1alpha import reflection
 from quota_server.clock import SystemClock
 from quota_server.config import ConfigInvalid, ServerConfig
 from quota_server.errors import QuotaServerError, StoreUnavailable
+from quota_server.fleet.again import again
 from quota_server.fleet.fleet import Fleet
+from quota_server.fleet.others import Neighbourhood
 from quota_server.keys import KeyUnusable, MasterKey, load_or_create
 from quota_server.ledger.administration import Administration
 from quota_server.ledger.enrolment import Enrolments
@@ -32,10 +35,17 @@ from quota_server.services.agent_admin_service import AgentAdminService
 from quota_server.services.agent_link_service import AgentLinkService
 from quota_server.services.quota_service import QuotaService
 from quota_server.services.rules_service import RulesService
-from quota_server.storage.database import Database, open_database
+from quota_server.storage import upkeep
+from quota_server.storage.connected import Database
+from quota_server.storage.controllers import SqlControllers
+from quota_server.storage.database import open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
+from quota_server.storage.notices import PostgresNotices
+from quota_server.storage.postgres import PostgresDatabase
+from quota_server.storage.sessions import SqlSessions
 from quota_server.storage.tariff_store import SqlTariffStore
 from quota_server.storage.tariff_views import SqlTariffViews
+from quota_server.storage.upkeep import Schema
 from quota_server.storage.views import SqlLedgerViews
 from quota_server.tariff.data import TariffData
 from quota_server.tariff.workers import Workers
@@ -65,6 +75,8 @@ _HEALTH_SECONDS = 1.0
 _KEEP_HEARTBEATS = 12
 #: For how long a mutation's answer is remembered under its request_id; older ones are forgotten at a start.
 _ANSWERS_KEPT_MS = 30 * 24 * 3_600_000
+#: For how long what agents say is gathered before it is written to a database that others write to.
+_GATHER_MS = 20
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
@@ -89,6 +101,9 @@ class Controller:
     store: SqlLedgerStore
     views: SqlLedgerViews
     fleet: Fleet
+    leases: SqlControllers
+    #: What other controllers say; None where there can be no other.
+    notices: PostgresNotices | None
     #: Set if the work of the fleet has failed: nothing is served any more.
     failed: asyncio.Event
 
@@ -110,9 +125,8 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
     if not __debug__:
         raise ConfigInvalid("python -O would switch off the ledger's checks: run without it")
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = _load_key(config)
-    async with open_database(config.database_file) as database:
-        await _check_key(SqlLedgerStore(database), keys, config)
+    async with open_database(config.where) as database:
+        keys = await _load_key(SqlLedgerStore(database), config)
         controller, server, services = await _compose(config, keys, database)
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -134,6 +148,8 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
             await asyncio.gather(services.quotas.drain(), services.agents.drain(), services.rules.drain())
             work.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
+            with contextlib.suppress(StoreUnavailable):  # then the others find out by themselves
+                await controller.leases.end()
 
 
 async def serve(config: ServerConfig) -> None:
@@ -159,41 +175,70 @@ async def serve(config: ServerConfig) -> None:
     _log.info("stopped")
 
 
+async def migrate_database(where: str | Path, service_role: str = "") -> Schema:
+    """See `storage.upkeep`."""
+    return await upkeep.migrate_database(where, service_role)
+
+
+async def look_at_database(where: str | Path) -> Schema:
+    """See `storage.upkeep`."""
+    return await upkeep.look_at_database(where)
+
+
 async def declare_restored(config: ServerConfig) -> int:
     """Declares that the database was restored from a backup; the new generation (section 8 of the design)."""
-    if not config.database_file.exists():
-        raise ConfigInvalid(f"there is no database at {config.database_file}: put the backup there first")
-    async with open_database(config.database_file) as database:
-        return await Recovery(SqlLedgerStore(database)).begin(SystemClock().wall_ms())
+    if isinstance(config.where, Path) and not config.where.exists():
+        raise ConfigInvalid(f"there is no database at {config.where}: put the backup there first")
+    async with open_database(config.where) as database:
+        begin = Recovery(SqlLedgerStore(database)).begin
+        return await again(lambda: begin(SystemClock().wall_ms()))
 
 
-def _load_key(config: ServerConfig) -> MasterKey:
-    """A key is made only together with its database: with another one, every agent would be taken for a stranger."""
-    if config.database_file.exists() and not config.key_file.exists():
-        raise KeyUnusable(f"{config.key_file} is missing: put back the key that this database was made with")
-    return load_or_create(config.key_file)
+async def _load_key(store: SqlLedgerStore, config: ServerConfig) -> MasterKey:
+    """The master key of this database. A new database takes the key that is there, or one is made for it.
+
+    With another key every agent would be taken for a stranger, so one is never made for a database that has one.
+    """
+    if await again(lambda: _fingerprint(store, "")) and not config.key_file.exists():
+        raise KeyUnusable(
+            f"{config.key_file} is missing: put back the key that this database was made with, or copy it from "
+            "another controller"
+        )
+    keys = load_or_create(config.key_file)
+    if await again(lambda: _fingerprint(store, keys.fingerprint)) != keys.fingerprint:
+        raise KeyUnusable(
+            f"{config.key_file} is not the key that this database was made with: put that one back"
+        )
+    return keys
 
 
-async def _check_key(store: SqlLedgerStore, keys: MasterKey, config: ServerConfig) -> None:
+async def _fingerprint(store: SqlLedgerStore, ours: str) -> str:
+    """That of the key which the database goes with; a new one goes with ours from now on."""
     async with store.transaction() as transaction:
-        if not transaction.book.go_with_key(keys.fingerprint):
-            raise KeyUnusable(
-                f"{config.key_file} is not the key that this database was made with: put that one back"
-            )
+        if ours:
+            transaction.book.go_with_key(ours)
+        return transaction.book.meta.key_fingerprint
 
 
 async def _compose(
     config: ServerConfig, keys: MasterKey, database: Database
 ) -> tuple[Controller, grpc.aio.Server, _Services]:
-    store, views, clock = SqlLedgerStore(database), SqlLedgerViews(database), SystemClock()
-    await store.put_back_online_flags()
+    uid, clock = _new_id(), SystemClock()
+    store, views = SqlLedgerStore(database, uid), SqlLedgerViews(database)
     await store.forget_answers(clock.wall_ms() - _ANSWERS_KEPT_MS)
     administration = Administration(store, _new_id)
     overrides = Overrides(store, _new_id, keep_ms=_KEEP_HEARTBEATS * config.heartbeat_ms)
-    batches = LinkBatches(store, Marks(keys.mark_key), config.heartbeat_ms)
+    batches = LinkBatches(store, Marks(keys.mark_key), config.heartbeat_ms, uid)
     workers = Workers()
-    tariff = await TariffData.open(SqlTariffStore(database), workers)
-    fleet = Fleet(batches, administration, overrides, store, clock, config.heartbeat_ms)
+    tariff = await TariffData.open(SqlTariffStore(database, uid), workers)
+    leases = SqlControllers(database, uid, config.listen, alone=not isinstance(database, PostgresDatabase))
+    await again(leases.begin)
+    notices, around = None, None
+    if isinstance(database, PostgresDatabase):
+        notices = PostgresNotices(database, uid)
+        around = Neighbourhood(uid, notices, SqlSessions(database), leases, tariff.look_again)
+    gather_ms = (_GATHER_MS if around else 0) if config.gather_ms is None else config.gather_ms
+    fleet = Fleet(batches, administration, overrides, store, clock, config.heartbeat_ms, around, gather_ms)
     services = _Services(
         QuotaService(administration, overrides, views, store, fleet, clock),
         AgentAdminService(Enrolments(store, _new_id), Recovery(store), views, store, fleet, keys, clock),
@@ -210,12 +255,17 @@ async def _compose(
         port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
         raise ConfigInvalid(f"--listen {config.listen}: the port cannot be had; is it in use?") from error
-    return Controller(config, f"{host}:{port}", keys, store, views, fleet, asyncio.Event()), server, services
+    address = f"{host}:{port}"
+    controller = Controller(config, address, keys, store, views, fleet, leases, notices, asyncio.Event())
+    return controller, server, services
 
 
 async def _work(controller: Controller) -> None:
     try:
-        await controller.fleet.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(controller.fleet.run(), name="fleet")
+            if controller.notices is not None:
+                tasks.create_task(controller.notices.run(), name="notices")
     except Exception:
         _log.exception("the fleet's work has failed")
         controller.failed.set()
@@ -225,7 +275,9 @@ async def _report_health(controller: Controller, health: health_aio.HealthServic
     """Serving while the database takes changes; a failing one is tried again, so that health recovers by itself."""
     serving: bool | None = None
     while True:
-        if not controller.fleet.store_ok:
+        lost = controller.notices is not None and not controller.notices.listening
+        if lost or not controller.fleet.store_ok:
+            controller.fleet.store_ok = False
             with contextlib.suppress(StoreUnavailable):
                 await controller.store.probe()
                 controller.fleet.store_recovered()

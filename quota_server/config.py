@@ -29,8 +29,14 @@ class ServerConfig:
     listen: str = DEFAULT_LISTEN
     #: Agents report at least this often; a stream silent for two of these is unreachable.
     heartbeat_ms: int = DEFAULT_HEARTBEAT_MS
+    #: URL of a PostgreSQL database, or of another SQLite file; empty: SQLite in the data directory.
+    database: str = ""
+    #: What agents say within this time is written together; None: as the kind of database goes best.
+    gather_ms: int | None = None
 
     def __post_init__(self) -> None:
+        if self.gather_ms is not None and not 0 <= self.gather_ms <= 1_000:
+            raise ConfigInvalid("--gather: must be from 0 to 1 second")
         if not 10 <= self.heartbeat_ms <= 3_600_000:
             raise ConfigInvalid("--heartbeat: must be from 0.01 to 3600 seconds")
         host, colon, port = self.listen.rpartition(":")
@@ -49,8 +55,13 @@ class ServerConfig:
 
     @property
     def database_file(self) -> Path:
-        """The SQLite database."""
+        """The SQLite database, unless `database` names another one."""
         return self.data_dir / "quotafleet.db"
+
+    @property
+    def where(self) -> str | Path:
+        """Path or URL of the database."""
+        return self.database or self.database_file
 
 
 def is_loopback(host: str) -> bool:

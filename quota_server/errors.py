@@ -38,8 +38,19 @@ class StoreUnavailable(LedgerRefusal):
         self.unclear = unclear
 
 
+class StoreConflict(StoreUnavailable):
+    """Nothing was changed: another transaction was in the way, or the connection was lost before the commit.
+
+    The same may be tried again at once. `certain`: the database itself has said that it took everything back.
+    """
+
+    def __init__(self, message: str, *, certain: bool = False) -> None:
+        super().__init__(message)
+        self.certain = certain
+
+
 class DatabaseUnusable(QuotaServerError):
-    """The database cannot be served from: another process holds it, or a newer version wrote it."""
+    """The database cannot be served from: another process holds it, another version wrote it, or nobody answers."""
 
 
 class AlreadyAnswered(QuotaServerError):

@@ -9,8 +9,8 @@ from quota_server.ledger.store import LedgerStore, LedgerViews
 from quota_server.storage.database import open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
 from quota_server.storage.views import SqlLedgerViews
+from tests import databases
 from tests.memory_store import MemoryLedgerStore
-from tests.migrated import put_database
 
 ANNE, BILL, CLEO = AgentKey("a-anne", 2), AgentKey("a-bill", 1), AgentKey("a-cleo", 1)
 
@@ -25,19 +25,19 @@ async def open_store(folder: Path) -> AsyncIterator[tuple[LedgerStore, LedgerVie
 @asynccontextmanager
 async def open_migrated_store(folder: Path) -> AsyncIterator[tuple[LedgerStore, LedgerViews]]:
     """The same, for tests that are not about how a database begins: a new one is a copy of a migrated one."""
-    put_database(folder / "ledger.db")
-    async with open_store(folder) as opened:
-        yield opened
+    async with open_database(await databases.put(folder / "ledger.db")) as database:
+        yield SqlLedgerStore(database), SqlLedgerViews(database)
 
 
 @asynccontextmanager
 async def open_either(kind: str, folder: Path) -> AsyncIterator[LedgerStore]:
-    """A store of a kind, `sqlite` or `memory`: what holds of one holds of the other."""
+    """A store of a kind, `sqlite`, `postgresql` or `memory`: what holds of one holds of the others."""
     if kind == "memory":
         yield MemoryLedgerStore()
     else:
-        async with open_migrated_store(folder) as (store, _):
-            yield store
+        with databases.chosen(kind):
+            async with open_migrated_store(folder) as (store, _):
+                yield store
 
 
 async def fill(store: LedgerStore) -> None:

@@ -33,7 +33,7 @@ from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as quota_pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
-from tests.migrated import put_database
+from tests import databases
 
 HEARTBEAT_MS = 200
 
@@ -59,11 +59,12 @@ async def open_controller(
     folder: Path, heartbeat_ms: int = HEARTBEAT_MS, listen: str = "127.0.0.1:0"
 ) -> AsyncIterator[Served]:
     """A controller on the data in `folder`, opened or opened again."""
-    config = ServerConfig(folder / "controller", listen, heartbeat_ms)
-    if not config.data_dir.exists():
-        config.data_dir.mkdir(mode=0o700, parents=True)
+    data_dir = folder / "controller"
+    where = await databases.put(data_dir / "quotafleet.db")
+    config = ServerConfig(data_dir, listen, heartbeat_ms, where if isinstance(where, str) else "")
+    if not config.key_file.exists():
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         load_or_create(config.key_file)
-        put_database(config.database_file)
     async with open_app(config) as app, grpc.aio.insecure_channel(app.address) as channel:
         yield Served(
             app,

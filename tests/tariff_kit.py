@@ -14,7 +14,8 @@ from sqlalchemy import Connection, select
 
 from quota_server.ledger.calls import Call
 from quota_server.services.tariff_convert import change_to_proto, date_message
-from quota_server.storage.database import Database, open_database
+from quota_server.storage.connected import Database
+from quota_server.storage.database import open_database
 from quota_server.storage.tables import tariff_transactions, tariff_versions
 from quota_server.storage.tariff_store import SqlTariffStore
 from quota_server.tariff.data import TariffData

@@ -9,23 +9,27 @@ import os
 import socket
 import time
 from importlib.metadata import version as version_of
-from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 # gRPC's own chatter would stand between the log's lines.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from quota_server.config import DEFAULT_HEARTBEAT_MS, DEFAULT_LISTEN, ConfigInvalid, ServerConfig
+from quota_server.cli import database as database_commands
+from quota_server.cli.server_options import (
+    BAD_USAGE,
+    DEFAULT_DATA_DIR,
+    FAILED,
+    DatabaseOption,
+    DataDirOption,
+    config_of,
+    fail,
+)
+from quota_server.config import DEFAULT_HEARTBEAT_MS, DEFAULT_LISTEN, ConfigInvalid
 from quota_server.errors import QuotaServerError
 
-DATA_DIR_VARIABLE: Final = "QUOTAFLEET_DATA_DIR"
 LEVELS: Final = ("debug", "info", "warning", "error")
-_FAILED: Final = 1
-_BAD_USAGE: Final = 2
 
 app = typer.Typer(
     name="quota-server",
@@ -36,15 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DataDirOption = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir", metavar="DIR", envvar=DATA_DIR_VARIABLE, help="Where database and master key are."
-    ),
-]
-DEFAULT_DATA_DIR: Final = Path("quotafleet-data")
-
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+app.add_typer(database_commands.app, name="database")
 
 
 class _OneLine(logging.Formatter):
@@ -64,6 +60,7 @@ class _OneLine(logging.Formatter):
 @app.command()
 def serve(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = "",
     listen: Annotated[
         str,
         typer.Option(
@@ -78,12 +75,27 @@ def serve(
             help="Agents report at least this often; silent for two, they are gone.",
         ),
     ] = DEFAULT_HEARTBEAT_MS / 1000,
+    gather: Annotated[
+        float | None,
+        typer.Option(
+            "--gather",
+            metavar="SECONDS",
+            help="What agents say within this time is written together; 0.02 on PostgreSQL, 0 on SQLite.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option("--log-level", help=f"One of {', '.join(LEVELS)}.")] = "info",
 ) -> None:
     """Serve until SIGTERM or SIGINT; logs to stderr, one event a line, and says when it is ready."""
     if log_level not in LEVELS:
         raise typer.BadParameter(f"must be one of {', '.join(LEVELS)}", param_hint="--log-level")
-    config = _config(data_dir, listen, heartbeat)
+    config = config_of(
+        data_dir,
+        database=database,
+        listen=listen,
+        heartbeat_ms=_milliseconds("--heartbeat", heartbeat),
+        gather_ms=None if gather is None else _milliseconds("--gather", gather),
+    )
     _refuse_taken(listen)
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
@@ -94,45 +106,44 @@ def serve(
     try:
         asyncio.run(controller.serve(config))
     except ConfigInvalid as invalid:
-        _fail(str(invalid), _BAD_USAGE)
+        fail(str(invalid), BAD_USAGE)
     except QuotaServerError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
     except OSError as error:
-        _fail(f"cannot use the data folder {data_dir}: {error.strerror or error}", _FAILED)
+        fail(f"cannot use the data folder {data_dir}: {error.strerror or error}", FAILED)
 
 
 @app.command()
 def recover(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = "",
     yes: Annotated[
-        bool,
-        typer.Option("--yes", metavar="", help="The database in this folder was put back to an older state."),
+        bool, typer.Option("--yes", metavar="", help="The database was put back to an older state.")
     ] = False,
 ) -> None:
-    """Declare, with the controller stopped, that its database was restored from a backup.
+    """Declare, with every controller stopped, that the database was restored from a backup, or is a promoted replica.
 
     Every quota then recovers: no limit grows until all agents are heard and an operator has finished the recovery.
     """
-    config = _config(data_dir, DEFAULT_LISTEN, DEFAULT_HEARTBEAT_MS / 1000)
-    if not config.database_file.is_file():
-        _fail(f"there is no database in {data_dir}: name its folder with --data-dir", _BAD_USAGE)
+    config = config_of(data_dir, database=database)
+    if not database and not config.database_file.is_file():
+        fail(f"there is no database in {data_dir}: name its folder with --data-dir", BAD_USAGE)
+    what = "the database that --database names" if database else f"the database in {data_dir}"
     if not yes:
-        _fail(
-            f"this declares that the database in {data_dir} was put back to an older state, and stops the growth of "
-            "every limit until all agents are heard; if so, say --yes",
-            _BAD_USAGE,
+        fail(
+            f"this declares that {what} was put back to an older state, and stops the growth of every limit until "
+            "all agents are heard; if so, say --yes",
+            BAD_USAGE,
         )
     from quota_server import app as controller
 
     try:
         generation = asyncio.run(controller.declare_restored(config))
     except QuotaServerError as error:
-        _fail(str(error), _FAILED)
-    typer.echo(
-        f"the database in {data_dir} is declared restored: generation {generation}, every quota recovers"
-    )
+        fail(str(error), FAILED)
+    typer.echo(f"{what} is declared restored: generation {generation}, every quota recovers")
     typer.echo("next:")
-    typer.echo(f"  quota-server serve --data-dir {data_dir}")
+    typer.echo(f"  quota-server serve --data-dir {data_dir}" + (" --database URL" if database else ""))
     typer.echo("  quotactl recovery status            who has yet to be heard; settle those that are lost")
     typer.echo("  make again every agent, quota and assignment made since the backup")
     typer.echo("  quotactl recovery finish --confirm  limits grow again")
@@ -144,11 +155,11 @@ def version() -> None:
     typer.echo(version_of("quotafleet"))
 
 
-def _config(data_dir: Path, listen: str, heartbeat: float) -> ServerConfig:
+def _milliseconds(option: str, seconds: float) -> int:
     try:
-        return ServerConfig(data_dir, listen, round(heartbeat * 1000))
-    except (ConfigInvalid, OverflowError, ValueError) as invalid:
-        _fail(str(invalid), _BAD_USAGE)
+        return round(seconds * 1000)
+    except (OverflowError, ValueError):
+        fail(f"{option}: must be a number of seconds", BAD_USAGE)
 
 
 def _refuse_taken(listen: str) -> None:
@@ -161,12 +172,7 @@ def _refuse_taken(listen: str) -> None:
             probe.bind((host.strip("[]"), int(port)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                _fail(f"--listen {listen}: the port cannot be had; is it in use?", _BAD_USAGE)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _errors.print(Text.assemble(("error: ", "bold red"), message))
-    raise typer.Exit(code)
+                fail(f"--listen {listen}: the port cannot be had; is it in use?", BAD_USAGE)
 
 
 if __name__ == "__main__":

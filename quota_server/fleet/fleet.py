@@ -10,8 +10,10 @@ from typing import Protocol, TypeVar
 
 from quota_server.clock import Clock
 from quota_server.errors import LedgerRefusal, StoreUnavailable
+from quota_server.fleet.again import again
 from quota_server.fleet.connection import Connection
 from quota_server.fleet.fanout import AgentOutcome
+from quota_server.fleet.others import Neighbourhood, Others
 from quota_server.fleet.pauses import Pauses
 from quota_server.fleet.protocol import Phase
 from quota_server.fleet.rounds import Outcomes, Rounds
@@ -71,12 +73,15 @@ class Fleet:
         outcomes: Outcomes,
         clock: Clock,
         heartbeat_ms: int,
+        around: Neighbourhood | None = None,
+        gather_ms: int = 0,
     ) -> None:
         self._batches = batches
         self._demand = demand
         self._asks = asks
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
+        self._gather_ms = gather_ms
         self._connections: dict[AgentKey, Connection] = {}
         self._queue: list[_Waiting] = []
         self._queued = asyncio.Event()
@@ -85,7 +90,11 @@ class Fleet:
         self._pauses = Pauses(heartbeat_ms / REDISTRIBUTIONS_PER_HEARTBEAT, heartbeat_ms)
         #: A commit and what it sends are one step: no acknowledgement comes between them.
         self._step = asyncio.Lock()
-        self._rounds = Rounds(self._connections, outcomes, clock)
+        self._rounds = Rounds(self._connections, outcomes, clock, around.controller if around else None)
+        self._others: Others | None = None
+        if around is not None:
+            self._others = Others(around, self, self._rounds, self._connections, clock, heartbeat_ms)
+            self._rounds.ask_elsewhere = self._others.ask
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._unsaved: list[GoneEvent] = []
         self._over = False
@@ -98,6 +107,8 @@ class Fleet:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._handle_events(), name="fleet: link events")
                 tasks.create_task(self._follow_demand(), name="fleet: demand")
+                if self._others is not None:
+                    tasks.create_task(self._others.run(), name="fleet: others")
         finally:
             self._over = True
             for waiting in self._queue:
@@ -154,6 +165,10 @@ class Fleet:
         """Whether a stream of this enrolment is up here."""
         return agent in self._connections
 
+    def is_reachable(self, participant: Participant) -> bool:
+        """Whether a stream of it is up, here or on another controller."""
+        return self._rounds.is_reachable(participant)
+
     def watch(self, quota_uid: str) -> asyncio.Event:
         """An event that is set whenever the quota's numbers may have changed."""
         event = asyncio.Event()
@@ -190,21 +205,31 @@ class Fleet:
             for watcher in self._watchers.get(quota_uid, ()):
                 watcher.set()
 
+    async def look(self, read: Callable[[], Awaitable[Effects]]) -> None:
+        """See `others.Host`."""
+        async with self._step:
+            self.dispatch(await read())
+
+    def hello_again(self) -> None:
+        """See `others.Host`."""
+        for connection in self._connections.values():
+            connection.session.supersede()
+            connection.wake.set()
+
     async def _on_store(self, use_case: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await use_case()
+            return await again(use_case)
         except StoreUnavailable as refusal:
-            self._store_failed(refusal)
+            self.store_failed(refusal)
             raise
 
-    def _store_failed(self, refusal: StoreUnavailable) -> None:
+    def store_failed(self, refusal: StoreUnavailable) -> None:
+        """The database did not take a change, or did not answer."""
         self.store_ok = False
         _log.error("the database does not take changes: %s", refusal.message)
         if refusal.unclear:
             # It may have decided something that no stream was told: every agent says hello again, and is told all.
-            for connection in self._connections.values():
-                connection.session.supersede()
-                connection.wake.set()
+            self.hello_again()
 
     def store_recovered(self) -> None:
         """The store takes changes: what it did not take before is said again."""
@@ -226,12 +251,15 @@ class Fleet:
             for waiting in batch:
                 if not waiting.handled.done():
                     waiting.handled.set_result(None)
+            if self._gather_ms:  # the next ones meanwhile, so that writes do not grow with messages
+                await asyncio.sleep(self._gather_ms / 1000)
 
     async def _handle_batch(self, batch: list[_Waiting]) -> None:
         try:
-            result = await self._batches.handle([w.event for w in batch], self._clock.wall_ms())
+            events = [waiting.event for waiting in batch]
+            result = await again(lambda: self._batches.handle(events, self._clock.wall_ms()))
         except StoreUnavailable as refusal:
-            self._store_failed(refusal)
+            self.store_failed(refusal)
             self._refuse(batch, refusal)
             # An agent that is gone stays gone: that is said again when the database takes changes.
             self._unsaved += [waiting.event for waiting in batch if isinstance(waiting.event, GoneEvent)]
@@ -312,9 +340,9 @@ class Fleet:
 
     async def _answer(self, asks: list[tuple[AgentKey, OverrideAsk]]) -> None:
         try:
-            answers, effects = await self._asks.answer_asks(asks, self._clock.wall_ms())
+            answers, effects = await again(lambda: self._asks.answer_asks(asks, self._clock.wall_ms()))
         except StoreUnavailable as refusal:
-            self._store_failed(refusal)
+            self.store_failed(refusal)
             return  # they are asked again
         except Exception:
             if len(asks) > 1:  # one bad ask must not take the others with it
@@ -341,7 +369,7 @@ class Fleet:
                     moved = await self._redistribute(quota_uid)
                     self._pauses.done(quota_uid, self._clock.monotonic_ms(), moved=moved)
                 except StoreUnavailable as refusal:
-                    self._store_failed(refusal)
+                    self.store_failed(refusal)
                     self._stale.add(quota_uid)
                     self._stale_event.set()
                 except Exception:  # nothing was changed, and the other quotas go on
@@ -349,7 +377,7 @@ class Fleet:
 
     async def _redistribute(self, quota_uid: str) -> bool:
         async with self._step:
-            change = await self._demand.follow_demand(quota_uid, self._clock.wall_ms())
+            change = await again(lambda: self._demand.follow_demand(quota_uid, self._clock.wall_ms()))
             if change is None:
                 return False
             self.dispatch(change.effects)

@@ -103,8 +103,8 @@ class Administration:
         """Fixes one agent's limit. Raises TARGET_EXCEEDED if the fixed limits together pass the target."""
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
-            quota = await find_open_quota(transaction, name)
             agent = await find_enrolled_agent(transaction, agent_name)
+            quota = await find_open_quota(transaction, name)
             await transaction.load_whole_quota(quota.uid)
             book = transaction.book
             assignment = book.assignments.get((quota.uid, agent.uid))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from quota_server.ledger.book import Book
-from quota_server.ledger.model import AgentKey, AllocationKey, Override
+from quota_server.ledger.model import Agent, AgentKey, Allocation, AllocationKey, Epoch, Override
 from quotafleet.link.messages import AllocationUpdate, OverrideUpdate, Revision
 
 
@@ -31,6 +31,8 @@ class Participant:
     fenced: bool
     wanted: int
     exposure: int
+    #: The controller that its stream is on; empty: none.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,31 @@ def effects_of(book: Book, except_for: Collection[AgentKey] = ()) -> Effects:
 def participants_of(book: Book, quota_uid: str) -> tuple[Participant, ...]:
     """Everybody whom a change of this quota is to reach, by name."""
     return tuple(
-        Participant(
-            agent=allocation.key.agent,
-            name=book.agents[allocation.agent_uid].name,
-            needed=allocation.revision,
-            acknowledged=allocation.acknowledged,
-            fenced=book.epochs[allocation.key.agent].fenced or book.epochs[allocation.key.agent].ended,
-            wanted=allocation.wanted,
-            exposure=allocation.exposure,
+        participant(
+            allocation,
+            book.agents[allocation.agent_uid],
+            book.epochs[allocation.key.agent],
+            allocation.revision,
+            allocation.acknowledged,
         )
         for allocation in book.allocations_of(quota_uid)
         if not allocation.settled
+    )
+
+
+def participant(
+    allocation: Allocation, agent: Agent, epoch: Epoch, needed: Revision, acknowledged: Revision
+) -> Participant:
+    """An agent's part in a fan-out, with what it has to acknowledge."""
+    return Participant(
+        agent=epoch.key,
+        name=agent.name,
+        needed=needed,
+        acknowledged=acknowledged,
+        fenced=epoch.fenced or epoch.ended,
+        wanted=allocation.wanted,
+        exposure=allocation.exposure,
+        owner=epoch.owner if epoch.online else "",
     )
 
 

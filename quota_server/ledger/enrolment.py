@@ -154,9 +154,9 @@ class Enrolments:
         """
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
-            quota = await find_open_quota(transaction, quota_name)
             agent = await find_enrolled_agent(transaction, agent_name)
             await transaction.load_epochs([agent.key])
+            quota = await find_open_quota(transaction, quota_name)
             await transaction.load_whole_quota(quota.uid)
             book = transaction.book
             before = {"limits": limits_of(book, quota.uid)}
@@ -178,8 +178,8 @@ class Enrolments:
         """Takes an agent's part away. What it used, and may still be using, goes on counting."""
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
-            quota = await find_quota(transaction, quota_name)
             agent = await find_enrolled_agent(transaction, agent_name)
+            quota = await find_quota(transaction, quota_name)
             await transaction.load_whole_quota(quota.uid)
             book = transaction.book
             assignment = book.assignments.get((quota.uid, agent.uid))

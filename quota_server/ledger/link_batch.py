@@ -25,10 +25,11 @@ class BatchResult:
 
 
 class LinkBatches:
-    """Handles batches of link events against the store."""
+    """Handles batches of link events against the store; streams that are welcomed belong to this `controller`."""
 
-    def __init__(self, store: LedgerStore, marks: Marks, heartbeat_ms: int) -> None:
+    def __init__(self, store: LedgerStore, marks: Marks, heartbeat_ms: int, controller: str = "") -> None:
         self._store = store
+        self._controller = controller
         self._marks = marks
         self._heartbeat_ms = heartbeat_ms
 
@@ -37,7 +38,7 @@ class LinkBatches:
         async with self._store.transaction() as transaction:
             book = transaction.book
             await _load(transaction, batch)
-            events = LinkEvents(book, self._marks, now_ms)
+            events = LinkEvents(book, self._marks, now_ms, self._controller)
             replies = [events.handle(event) for event in batch]
             # While E is above the target no limit grows, so there is nobody to look for.
             fundable = {uid for uid in events.freed if not book.quotas[uid].overcommitted}

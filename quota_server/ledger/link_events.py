@@ -51,10 +51,11 @@ _NOT_ENDED = (
 class LinkEvents:
     """Applies link events to a book, and remembers what they call for: funding, top-ups, redistribution."""
 
-    def __init__(self, book: Book, marks: Marks, now_ms: int) -> None:
+    def __init__(self, book: Book, marks: Marks, now_ms: int, controller: str = "") -> None:
         self._book = book
         self._marks = marks
         self._now_ms = now_ms
+        self._controller = controller
         self._overrides = OverrideEvents(book, now_ms)
         #: Quotas in which escrow came free, or in which an agent came online that is short.
         self.freed: set[str] = set()
@@ -152,6 +153,7 @@ class LinkEvents:
         epoch = replace(
             epoch,
             online=True,
+            owner=self._controller,
             contact_ms=self._now_ms,
             store_id=hello.store_id,
             shown=mark,

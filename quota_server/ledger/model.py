@@ -176,6 +176,8 @@ class Epoch:
     #: Newest generation of which it has acknowledged everything.
     heard_generation: int = 0
     contact_ms: int | None = None
+    #: The controller that accepted the stream of `last_dial`.
+    owner: str = ""
 
     @property
     def key(self) -> AgentKey:

@@ -38,7 +38,7 @@ class RecordedAnswer:
 class Transaction(Protocol):
     """One transaction: the verbs load into `book`, and lock what they load; leaving the context writes and commits.
 
-    Lock order: epochs before quotas, each in the order of their keys. Records already in the book are kept.
+    Lock order: agents, epochs, quotas, each in the order of their keys. Records already in the book are kept.
     """
 
     @property

@@ -46,8 +46,9 @@ class Overrides:
         """Asks on an agent's behalf; the quota's policy answers."""
         async with self._store.transaction() as transaction:
             await refuse_repeat(transaction, call)
-            quota = await find_open_quota(transaction, quota_name)
             agent = await find_enrolled_agent(transaction, agent_name)
+            await transaction.load_epochs([agent.key])
+            quota = await find_open_quota(transaction, quota_name)
             key = AllocationKey(quota.uid, *agent.key)
             await transaction.load_allocations([key])
             if key not in transaction.book.allocations or not transaction.book.is_member(

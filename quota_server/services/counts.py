@@ -10,7 +10,7 @@ from quota_server.clock import Clock
 from quota_server.errors import quota_unknown
 from quota_server.fleet.fanout import AgentOutcome
 from quota_server.fleet.fleet import Fleet
-from quota_server.ledger.effects import Participant
+from quota_server.ledger.effects import Participant, participant
 from quota_server.ledger.model import AgentKey
 from quota_server.ledger.store import AllocationView, LedgerViews
 from quota_server.services import convert
@@ -111,13 +111,4 @@ def _ageless(count: pb.Count) -> pb.Count:
 
 
 def _participant(view: AllocationView) -> Participant:
-    allocation = view.allocation
-    return Participant(
-        agent=allocation.key.agent,
-        name=view.agent.name,
-        needed=_UNANSWERED,
-        acknowledged=Revision(),
-        fenced=view.epoch.fenced or view.epoch.ended,
-        wanted=allocation.wanted,
-        exposure=allocation.exposure,
-    )
+    return participant(view.allocation, view.agent, view.epoch, _UNANSWERED, Revision())

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from quota_server.clock import Clock
 from quota_server.errors import AlreadyAnswered, LedgerRefusal, StoreUnavailable
+from quota_server.fleet.again import again
 from quota_server.fleet.fanout import AgentOutcome, Round
 from quota_server.fleet.fleet import Fleet
 from quota_server.ledger.calls import Call, Change
@@ -148,14 +149,15 @@ class Mutations:
 
     def _outcomes_so_far(self, change: Change) -> list[AgentOutcome]:
         """As a repeat sees them that comes before the fan-out is over."""
-        connected = [p.agent for p in change.participants if self._fleet.is_connected(p.agent)]
+        connected = [p.agent for p in change.participants if self._fleet.is_reachable(p)]
         return Round(change.participants, connected, 0).outcomes()
 
     async def _replace(self, call: Call, answer: Message) -> None:
         """Records the full answer, now that the outcomes are known; what was decided is recorded already."""
         if call.request_id and not call.validate_only:
             try:
-                await self._store.replace_answer(call.request_id, answer.SerializeToString())
+                recorded = answer.SerializeToString()
+                await again(lambda: self._store.replace_answer(call.request_id, recorded))
             except StoreUnavailable as unavailable:
                 _log.warning("the outcomes of a call were not recorded: %s", unavailable.message)
 

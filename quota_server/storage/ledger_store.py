@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, update
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import Agent, AgentKey, AllocationKey, Override, Quota, QuotaState
 from quota_server.ledger.store import RecordedAnswer
-from quota_server.storage import loading, saving
-from quota_server.storage.database import Connected, Database
+from quota_server.storage import loading, notices, saving
+from quota_server.storage.connected import Connected, Database
 from quota_server.storage.mapping import encode_json
 from quota_server.storage.tables import answers, epoch_is_online, epochs, history, history_has_round
 
@@ -22,8 +22,9 @@ _PROBE_BYTES = 256 * 1024
 class SqlTransaction:
     """One transaction; its docstrings are those of `quota_server.ledger.store.Transaction`."""
 
-    def __init__(self, connected: Connected, book: Book) -> None:
+    def __init__(self, connected: Connected, book: Book, controller: str) -> None:
         self._run = connected.run
+        self._controller = controller
         self._book = book
         self._answers: dict[str, RecordedAnswer] = {}
 
@@ -101,19 +102,26 @@ class SqlTransaction:
         """Writes what changed, if anything did; the commit is the business of who began the transaction."""
         if self._answers or saving.is_changed(self._book):
             await self._run(saving.save, self._book, list(self._answers.values()))
+            await self._run(notices.announce, self._controller, self._book)
 
 
 class SqlLedgerStore:
-    """The ledger in an open database; its docstrings are those of `quota_server.ledger.store.LedgerStore`."""
+    """The ledger in an open database; its docstrings are those of `quota_server.ledger.store.LedgerStore`.
 
-    def __init__(self, database: Database) -> None:
+    What it commits is announced to other controllers in the name of `controller`.
+    """
+
+    def __init__(self, database: Database, controller: str = "") -> None:
         self._database = database
+        self._controller = controller
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
         """Begins a transaction; it commits on leaving, or rolls back if an exception or a cancellation leaves it."""
         async with self._database.writing() as connected:
-            transaction = SqlTransaction(connected, Book(await connected.run(loading.read_meta)))
+            transaction = SqlTransaction(
+                connected, Book(await connected.run(loading.share_meta)), self._controller
+            )
             yield transaction
             await transaction.write()
 

@@ -1,7 +1,10 @@
 """Fills a book from the database: functions on a connection, one statement per kind of record.
 
-Epochs are locked before quotas, each in the order of their keys; what belongs to a quota is read under its lock.
-SQLite needs no row locks, for one transaction writes at a time, and ignores them.
+Agents are locked before epochs and these before quotas, each in the order of their keys. What belongs to one of them is
+read under its lock, in a statement of its own: PostgreSQL shows a statement that waited for a row what the row holds
+now, and of everything else what was there when the statement began. Who adds an allocation holds the epoch's lock, who
+adds an override the epoch's and the quota's, who adds an assignment the agent's or the epoch's. SQLite needs no row
+locks, for one transaction writes at a time, and ignores them.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     tuple_,
     union_all,
 )
 from sqlalchemy.sql import ColumnElement
 
 from quota_server.ledger.book import Book
-from quota_server.ledger.model import AgentKey, AllocationKey, Mark, Meta
+from quota_server.ledger.model import AgentKey, AllocationKey, Mark, Meta, Override
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage.mapping import (
     AGENTS,
@@ -58,9 +62,12 @@ from quota_server.storage.tables import (
 )
 
 #: Keys in one statement; up to three variables each, twice at most, and databases take some 32,000.
-CHUNK = 5_000
+CHUNK = 4_096
 
 _LIVE = ("PENDING", "APPROVED")
+
+
+_epoch_key = (epochs.c.agent_uid, epochs.c.epoch)
 
 
 def _among(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -79,27 +86,33 @@ def _epochs_with_agents(condition: ColumnElement[bool]) -> Select[Any]:
 
 
 def _locked_epochs(condition: ColumnElement[bool]) -> Select[Any]:
-    by_key = _epochs_with_agents(condition).order_by(epochs.c.agent_uid, epochs.c.epoch)
-    return by_key.with_for_update(key_share=True, of=epochs)
+    return _all(EPOCHS).where(condition).order_by(*_epoch_key).with_for_update(key_share=True)
+
+
+def _locked_agents(condition: ColumnElement[bool]) -> Select[Any]:
+    return _all(AGENTS).where(condition).order_by(agents.c.uid).with_for_update(key_share=True)
 
 
 def _locked_quotas(condition: ColumnElement[bool]) -> Select[Any]:
     return _all(QUOTAS).where(condition).order_by(quotas.c.uid).with_for_update(key_share=True)
 
 
-_epoch_key = (epochs.c.agent_uid, epochs.c.epoch)
 _agent_of_allocation = _among(allocations.c.agent_uid, allocations.c.epoch)
 _of_quota: BindParameter[str] = bindparam("quota_uid")
 _of_agent: BindParameter[str] = bindparam("agent_uid")
 _wanted_name: BindParameter[str] = bindparam("name")
 
 _META = _all(META)
+#: An advisory lock, for every transaction holds it: a row would be written to by each of them. See `saving`.
+META_LOCK = 0x71_6D_65_74_61
+_SHARE_META = text(f"SELECT pg_advisory_xact_lock_shared({META_LOCK})")
 _ANSWER = _all(ANSWERS).where(answers.c.request_id == bindparam("request_id"))
 
 _AGENTS_OF_QUOTA = _all(AGENTS).where(
     agents.c.uid.in_(select(assignments.c.agent_uid).where(assignments.c.quota_uid == _of_quota))
 )
-_AGENT_NAMED = _all(AGENTS).where(
+_AGENTS = _all(AGENTS).where(_among(agents.c.uid))
+_AGENT_NAMED = _locked_agents(
     or_((agents.c.name == _wanted_name) & agent_is_enrolled, agents.c.uid == _wanted_name)
 )
 
@@ -155,6 +168,9 @@ _ALLOCATIONS_SHORT = (
 )
 
 _OVERRIDES = _all(OVERRIDES).where(_among(overrides.c.override_id))
+_OVERRIDES_STAND_ON = select(
+    overrides.c.override_id, overrides.c.quota_uid, overrides.c.agent_uid, overrides.c.epoch
+).where(_among(overrides.c.override_id))
 _OVERRIDES_LIVE = _all(OVERRIDES).where(
     _among(overrides.c.agent_uid, overrides.c.epoch), overrides.c.state.in_(_LIVE)
 )
@@ -170,6 +186,13 @@ _OVERRIDE_OF_ASK = _all(OVERRIDES).where(
 # --- the verbs -------------------------------------------------------------------------------------------------------
 
 
+def share_meta(connection: Connection) -> Meta:
+    """The row about the whole database, which nobody changes until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_SHARE_META)
+    return read_meta(connection)
+
+
 def read_meta(connection: Connection) -> Meta:
     """The row about the whole database; a new database has none yet."""
     row = connection.execute(_META).one_or_none()
@@ -178,8 +201,8 @@ def read_meta(connection: Connection) -> Meta:
 
 def load_epochs(connection: Connection, book: Book, keys: Collection[AgentKey]) -> None:
     """Epochs with their agents, fenced marks and charged copies."""
-    _load_epochs(connection, book, _EPOCHS, keys)
-    for agent_uid, epoch, generation, number, store_id in _rows_by_key(connection, _FENCED_AND_CHARGED, keys):
+    _lock_epochs(connection, book, keys)
+    for agent_uid, epoch, generation, number, store_id in rows_by_key(connection, _FENCED_AND_CHARGED, keys):
         agent = AgentKey(agent_uid, epoch)
         if store_id is None:
             book.fenced_marks.setdefault(agent, set()).add(Mark(generation, number))
@@ -189,19 +212,19 @@ def load_epochs(connection: Connection, book: Book, keys: Collection[AgentKey]) 
 
 def load_allocations(connection: Connection, book: Book, keys: Collection[AllocationKey]) -> None:
     """Allocations by key, and what they stand on; the latter also where there is no allocation yet."""
-    _load_epochs(connection, book, _EPOCHS, {key.agent for key in keys} - book.epochs.keys())
+    _lock_epochs(connection, book, {key.agent for key in keys})
     load_quotas(connection, book, {key.quota_uid for key in keys})
     book.load(
-        ALLOCATIONS.read_all(_rows_by_key(connection, _ALLOCATIONS, set(keys) - book.allocations.keys()))
+        ALLOCATIONS.read_all(rows_by_key(connection, _ALLOCATIONS, set(keys) - book.allocations.keys()))
     )
     _load_assignments(connection, book, keys)
 
 
 def load_allocations_of_agents(connection: Connection, book: Book, keys: Collection[AgentKey]) -> None:
     """All allocations of enrolments, and what they stand on."""
-    _load_epochs(connection, book, _EPOCHS, set(keys) - book.epochs.keys())
-    book.load(QUOTAS.read_all(_rows_by_key(connection, _QUOTAS_OF_AGENT_KEYS, keys)))
-    found = ALLOCATIONS.read_all(_rows_by_key(connection, _ALLOCATIONS_OF_AGENTS, keys))
+    _lock_epochs(connection, book, keys)
+    book.load(QUOTAS.read_all(rows_by_key(connection, _QUOTAS_OF_AGENT_KEYS, keys)))
+    found = ALLOCATIONS.read_all(rows_by_key(connection, _ALLOCATIONS_OF_AGENTS, keys))
     book.load(found)
     _load_assignments(connection, book, [allocation.key for allocation in found])
 
@@ -209,21 +232,27 @@ def load_allocations_of_agents(connection: Connection, book: Book, keys: Collect
 def load_short_allocations(connection: Connection, book: Book, quota_uids: Collection[str]) -> None:
     """Allocations that wait for their limit to grow and whose agent is online, and what they stand on."""
     load_quotas(connection, book, quota_uids)
-    found = ALLOCATIONS.read_all(_rows_by_key(connection, _ALLOCATIONS_SHORT, quota_uids))
+    found = ALLOCATIONS.read_all(rows_by_key(connection, _ALLOCATIONS_SHORT, quota_uids))
     book.load(found)
     keys = [allocation.key for allocation in found]
-    _load_epochs(connection, book, _EPOCHS_AS_THEY_ARE, {key.agent for key in keys} - book.epochs.keys())
+    agent_keys = {key.agent for key in keys} - book.epochs.keys()
+    _take_epochs(book, rows_by_key(connection, _EPOCHS_AS_THEY_ARE, agent_keys))
     _load_assignments(connection, book, keys)
 
 
 def load_quotas(connection: Connection, book: Book, quota_uids: Collection[str]) -> None:
     """Quotas by uid."""
-    book.load(QUOTAS.read_all(_rows_by_key(connection, _QUOTAS, set(quota_uids) - book.quotas.keys())))
+    book.load(QUOTAS.read_all(rows_by_key(connection, _QUOTAS, set(quota_uids) - book.quotas.keys())))
 
 
 def load_whole_quota(connection: Connection, book: Book, quota_uid: str) -> None:
     """A quota with everything that a redistribution needs."""
     load_quotas(connection, book, [quota_uid])
+    read_whole_quota(connection, book, quota_uid)
+
+
+def read_whole_quota(connection: Connection, book: Book, quota_uid: str) -> None:
+    """What belongs to a quota, which is locked, or only looked at."""
     values = {"quota_uid": quota_uid}
     _take_epochs(book, connection.execute(_EPOCHS_OF_QUOTA, values).all())
     book.load(AGENTS.read_all(connection.execute(_AGENTS_OF_QUOTA, values)))
@@ -234,19 +263,25 @@ def load_whole_quota(connection: Connection, book: Book, quota_uid: str) -> None
 def load_agent(connection: Connection, book: Book, agent_uid: str) -> None:
     """An agent with all its epochs and assignments, and the quotas of these."""
     values = {"agent_uid": agent_uid}
-    _take_epochs(book, connection.execute(_EPOCHS_OF_AGENT, values).all())
+    book.load(EPOCHS.read_all(connection.execute(_EPOCHS_OF_AGENT, values)))
+    book.load(AGENTS.read_all(rows_by_key(connection, _AGENTS, {agent_uid} - book.agents.keys())))
     book.load(QUOTAS.read_all(connection.execute(_QUOTAS_OF_AGENT, values)))
     book.load(ASSIGNMENTS.read_all(connection.execute(_ASSIGNMENTS_OF_AGENT, values)))
 
 
 def load_live_overrides(connection: Connection, book: Book, keys: Collection[AgentKey]) -> None:
     """Overrides of enrolments that are pending or approved, with their quotas."""
-    _load_overrides(connection, book, _rows_by_key(connection, _OVERRIDES_LIVE, keys))
+    _lock_epochs(connection, book, keys)
+    found = rows_by_key(connection, _OVERRIDES_LIVE, keys)
+    _load_under_locks(connection, book, OVERRIDES.read_all(found))
 
 
 def load_overrides(connection: Connection, book: Book, override_ids: Collection[str]) -> None:
-    """Overrides by id, with their quotas."""
-    _load_overrides(connection, book, _rows_by_key(connection, _OVERRIDES, override_ids))
+    """Overrides by id, with their epochs and quotas."""
+    found = rows_by_key(connection, _OVERRIDES_STAND_ON, set(override_ids) - book.overrides.keys())
+    _lock_epochs(connection, book, {AgentKey(row.agent_uid, row.epoch) for row in found})
+    load_quotas(connection, book, {row.quota_uid for row in found})
+    book.load(OVERRIDES.read_all(rows_by_key(connection, _OVERRIDES, {row.override_id for row in found})))
 
 
 def load_override_of_ask(
@@ -254,7 +289,7 @@ def load_override_of_ask(
 ) -> None:
     """The override that an ask led to, with its quota."""
     values = {"agent_uid": agent.agent_uid, "epoch": agent.epoch, "quota_uid": quota_uid, "ask_id": ask_id}
-    _load_overrides(connection, book, connection.execute(_OVERRIDE_OF_ASK, values).all())
+    _load_under_locks(connection, book, OVERRIDES.read_all(connection.execute(_OVERRIDE_OF_ASK, values)))
 
 
 def load_recovering_quotas(connection: Connection, book: Book) -> None:
@@ -268,7 +303,7 @@ def load_quota_named(connection: Connection, book: Book, name_or_uid: str) -> No
 
 
 def load_agent_named(connection: Connection, book: Book, name_or_uid: str) -> None:
-    """The enrolled agent of a name, and the agent of that uid."""
+    """The enrolled agent of a name, and the agent of that uid; locked."""
     book.load(AGENTS.read_all(connection.execute(_AGENT_NAMED, {"name": name_or_uid})))
 
 
@@ -286,10 +321,11 @@ def read_answer(connection: Connection, request_id: str) -> RecordedAnswer | Non
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
-def _load_epochs(
-    connection: Connection, book: Book, statement: Select[Any], keys: Collection[AgentKey]
-) -> None:
-    _take_epochs(book, _rows_by_key(connection, statement, keys))
+def _lock_epochs(connection: Connection, book: Book, keys: Collection[AgentKey]) -> None:
+    missing = set(keys) - book.epochs.keys()
+    book.load(EPOCHS.read_all(rows_by_key(connection, _EPOCHS, missing)))
+    uids = {key.agent_uid for key in missing} - book.agents.keys()
+    book.load(AGENTS.read_all(rows_by_key(connection, _AGENTS, uids)))
 
 
 def _take_epochs(book: Book, rows: Sequence[Any]) -> None:
@@ -299,17 +335,26 @@ def _take_epochs(book: Book, rows: Sequence[Any]) -> None:
 
 def _load_assignments(connection: Connection, book: Book, keys: Collection[AllocationKey]) -> None:
     missing = {(key.quota_uid, key.agent_uid) for key in keys} - book.assignments.keys()
-    book.load(ASSIGNMENTS.read_all(_rows_by_key(connection, _ASSIGNMENTS, missing)))
+    book.load(ASSIGNMENTS.read_all(rows_by_key(connection, _ASSIGNMENTS, missing)))
 
 
-def _load_overrides(connection: Connection, book: Book, rows: Sequence[Any]) -> None:
-    found = OVERRIDES.read_all(rows)
+def _load_under_locks(connection: Connection, book: Book, found: Sequence[Override]) -> None:
+    """Overrides that were found, as they are when their quotas are locked."""
     load_quotas(connection, book, {override.quota_uid for override in found})
-    book.load(found)
+    ids = {override.override_id for override in found} - book.overrides.keys()
+    book.load(OVERRIDES.read_all(rows_by_key(connection, _OVERRIDES, ids)))
 
 
-def _rows_by_key(connection: Connection, statement: Executable, keys: Collection[Any]) -> list[Any]:
+def rows_by_key(
+    connection: Connection, statement: Executable, keys: Collection[Any], **values: Any
+) -> list[Any]:
     """The rows of a statement over `keys`, asked for in chunks and in order, as the locks are to be taken."""
     ordered = sorted(set(keys))
     chunks = (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
-    return [row for chunk in chunks for row in connection.execute(statement, {"keys": chunk})]
+    filled = ({**values, "keys": _filled_up(chunk)} for chunk in chunks)
+    return [row for bound in filled for row in connection.execute(statement, bound)]
+
+
+def _filled_up(keys: list[Any]) -> list[Any]:
+    """The last key again and again, up to a power of two: so few lengths are few statements to plan."""
+    return keys + keys[-1:] * ((1 << (len(keys) - 1).bit_length()) - len(keys))

@@ -8,26 +8,73 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 from quota_server.errors import DatabaseUnusable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+#: Advisory lock of a PostgreSQL database: whoever migrates is alone.
+_MIGRATING = 0x51_75_6F_74_61
 
 
-def migrate(connection: Connection) -> None:
-    """Upgrades to head, in the transaction of `connection`; raises DatabaseUnusable for a database that is not ours."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Upgrades in the transaction of `connection`; raises DatabaseUnusable for a database that is not ours."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
+    config = _config(connection)
+    stored, newest = _stored(connection), newest_schema()
+    if stored == newest:
+        return
+    _refuse_newer(stored, config)
+    if stored is None and inspect(connection).get_table_names():
+        raise DatabaseUnusable("this is the database of another program")
+    command.upgrade(config, revision)
+
+
+def check_schema(connection: Connection) -> None:
+    """Raises DatabaseUnusable unless the schema is the newest that this version knows; says what to do."""
+    stored, newest = _stored(connection), newest_schema()
+    if stored == newest:
+        return
+    _refuse_newer(stored, _config(connection))
+    found = f"its schema is {stored}, and {newest} is needed" if stored else "there is no schema in it"
+    raise DatabaseUnusable(f"this database is not migrated ({found}): run `quota-server database migrate`")
+
+
+def schema_of(connection: Connection) -> str | None:
+    """The schema that is stored; None if there is none."""
+    return _stored(connection)
+
+
+def newest_schema() -> str:
+    """The newest schema that this version knows."""
+    head = _scripts().get_current_head()
+    assert head is not None, "there are migrations"
+    return head
+
+
+def schemas() -> list[str]:
+    """Every schema that this version knows, oldest first."""
+    return [revision.revision for revision in _scripts().walk_revisions()][::-1]
+
+
+def _stored(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _refuse_newer(stored: str | None, config: Config) -> None:
+    if stored is not None and stored not in schemas():
+        raise DatabaseUnusable(
+            f"a newer version has changed this database (schema {stored}); install that version"
+        )
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config)
-    stored = set(MigrationContext.configure(connection).get_current_heads())
-    if stored == set(script.get_heads()):
-        return
-    if unknown := stored - {revision.revision for revision in script.walk_revisions()}:
-        raise DatabaseUnusable(
-            f"a newer version has changed this database (schema {', '.join(sorted(unknown))}); install that version"
-        )
-    if not stored and inspect(connection).get_table_names():
-        raise DatabaseUnusable("this is the database of another program")
-    command.upgrade(config, "head")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_MIGRATIONS))

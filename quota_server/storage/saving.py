@@ -1,4 +1,7 @@
-"""Writes what changed in a book: one statement per table, whatever the number of rows."""
+"""Writes what changed in a book: one statement per table, whatever the number of rows.
+
+PostgreSQL takes the columns as arrays, so that a thousand rows are one statement for it too.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,27 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    LargeBinary,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage import tables
+from quota_server.storage.loading import META_LOCK
 from quota_server.storage.mapping import (
     AGENTS,
     ALLOCATIONS,
@@ -41,7 +58,8 @@ def is_changed(book: Book) -> bool:
 def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) -> None:
     """Writes everything that differs from what is stored."""
     if book.meta_changed:
-        connection.execute(_upsert(tables.meta, connection.dialect.name), {"id": 1, **META.write(book.meta)})
+        _lock_meta(connection)
+        _write(connection, tables.meta, [{"id": 1, **META.write(book.meta)}], replacing=True)
     _save_records(connection, book)
     if book.everything_recovers:
         # After the records: it holds for quotas that the book has never seen, and for those that came in late.
@@ -50,8 +68,8 @@ def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) 
     if book.recovery_note is not None:
         uids = connection.execute(select(tables.quotas.c.uid).order_by(tables.quotas.c.uid)).scalars()
         notes += [replace(book.recovery_note, quota_uid=uid) for uid in uids]
-    _append(connection, tables.history, [{**NOTES.write(note), "reached": "[]"} for note in notes])
-    _append(
+    append(connection, tables.history, [{**NOTES.write(note), "reached": "[]"} for note in notes])
+    append(
         connection,
         tables.fenced_marks,
         [
@@ -60,13 +78,13 @@ def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) 
         ],
     )
     copies = [{**agent._asdict(), "store_id": store_id} for agent, store_id in book.new_charged_copies]
-    _append(connection, tables.charged_copies, copies)
-    _append(connection, tables.answers, [ANSWERS.write(answer) for answer in answers])
+    append(connection, tables.charged_copies, copies)
+    append(connection, tables.answers, [ANSWERS.write(answer) for answer in answers])
 
 
 def save_answer(connection: Connection, answer: RecordedAnswer) -> None:
     """Writes an answer, in the place of one with the same request id if there is one."""
-    connection.execute(_upsert(tables.answers, connection.dialect.name), ANSWERS.write(answer))
+    _write(connection, tables.answers, [ANSWERS.write(answer)], replacing=True)
 
 
 def _save_records(connection: Connection, book: Book) -> None:
@@ -75,19 +93,58 @@ def _save_records(connection: Connection, book: Book) -> None:
         changed.setdefault(type(record), []).append(record)
     for mapping in _IN_ORDER:
         if records := changed.get(mapping.record):
-            statement = _upsert(mapping.table, connection.dialect.name)
-            connection.execute(statement, list(map(mapping.write, records)))
+            _write(connection, mapping.table, list(map(mapping.write, records)), replacing=True)
 
 
-def _append(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Adds rows, which all have the same columns."""
     if rows:
-        connection.execute(insert(table), rows)
+        _write(connection, table, rows, replacing=False)
+
+
+def _write(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, replacing: bool) -> None:
+    names = tuple(rows[0])
+    if connection.dialect.name == "sqlite":
+        connection.execute(_upsert(table) if replacing else insert(table), rows)
+    else:
+        columns = {f"all_{name}": [row[name] for row in rows] for name in names}
+        connection.execute(_from_arrays(table, names, replacing), columns)
+
+
+def _lock_meta(connection: Connection) -> None:
+    """Nobody else's transaction is under way, nor begins, until this one ends; see `loading.share_meta`.
+
+    Of two that want it at once, one is given up, and tried again.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(META_LOCK)))
 
 
 @cache
-def _upsert(table: Table, dialect: str) -> Insert:
-    # The two spell it alike, but have no class in common that says so.
-    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    keys = list(table.primary_key.columns)
-    others = {column.name: statement.excluded[column.name] for column in table.columns if column not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=others)
+def _upsert(table: Table) -> Insert:
+    statement = sqlite.insert(table)
+    return statement.on_conflict_do_update(index_elements=_keys(table), set_=_others(table, statement))
+
+
+@cache
+def _from_arrays(table: Table, names: tuple[str, ...], replacing: bool) -> Insert:
+    arrays = (func.unnest(bindparam(f"all_{name}", type_=_array_of(table.c[name]))) for name in names)
+    statement = postgresql.insert(table).from_select(names, select(*arrays), include_defaults=False)
+    if not replacing:
+        return statement
+    return statement.on_conflict_do_update(index_elements=_keys(table), set_=_others(table, statement))
+
+
+def _keys(table: Table) -> list[Column[Any]]:
+    return list(table.primary_key.columns)
+
+
+def _others(table: Table, statement: sqlite.Insert | postgresql.Insert) -> dict[str, Any]:
+    keys = _keys(table)
+    return {column.name: statement.excluded[column.name] for column in table.columns if column not in keys}
+
+
+def _array_of(column: Column[Any]) -> postgresql.ARRAY[Any]:
+    # Without a collation, which an array's name has no room for.
+    plain = next(kind for kind in (Text, BigInteger, Boolean, LargeBinary) if isinstance(column.type, kind))
+    return postgresql.ARRAY(plain(), dimensions=1)

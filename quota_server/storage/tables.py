@@ -1,6 +1,7 @@
 """The tables of the ledger and of the tariff data.
 
-Amounts are BIGINT in the quota's smallest unit, wall times milliseconds since 1970 UTC.
+Amounts are BIGINT in the quota's smallest unit, wall times milliseconds since 1970 UTC. Text sorts by code point, as in
+the program: rows are locked in the order of their keys.
 
 The columns of a record are its fields, nested ones flattened by prefix: see `mapping`. A change here needs a migration.
 """
@@ -17,8 +18,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    and_,
     literal_column,
     not_,
+    or_,
     true,
 )
 
@@ -30,8 +33,11 @@ metadata = MetaData(
 )
 
 
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
+
 def _text(*names: str) -> list[Column[str]]:
-    return [Column(name, Text, nullable=False) for name in names]
+    return [Column(name, _TEXT, nullable=False) for name in names]
 
 
 def _integer(*names: str) -> list[Column[int]]:
@@ -130,6 +136,7 @@ epochs = Table(
     *_flag("fenced", "ended", "settled", "final"),
     *_integer("adopted_generation", "heard_generation"),
     *_optional("contact_ms"),
+    Column("owner", _TEXT, nullable=False, server_default=""),
     PrimaryKeyConstraint("agent_uid", "epoch"),
     _references("agent_uid", "agents", "uid"),
 )
@@ -139,6 +146,14 @@ Index(
     epochs.c.agent_uid,
     sqlite_where=epoch_is_online,
     postgresql_where=epoch_is_online,
+)
+#: Its stream is up, and has to be told that it has ended.
+epoch_is_to_be_fenced = and_(epochs.c.online, epochs.c.ended)
+Index(
+    "ix_epochs_to_be_fenced",
+    epochs.c.agent_uid,
+    sqlite_where=epoch_is_to_be_fenced,
+    postgresql_where=epoch_is_to_be_fenced,
 )
 epoch_is_unsettled = not_(epochs.c.settled)
 Index(
@@ -182,6 +197,21 @@ allocations = Table(
 allocation_is_short = allocations.c.wanted > allocations.c.offered
 allocation_is_not_final = not_(allocations.c.final)
 allocation_is_unsettled = not_(allocations.c.settled)
+#: Its store is not known to have applied the newest revision.
+allocation_is_unacknowledged = and_(
+    allocation_is_unsettled,
+    or_(
+        allocations.c.revision_number != allocations.c.acknowledged_number,
+        allocations.c.revision_generation != allocations.c.acknowledged_generation,
+    ),
+)
+Index(
+    "ix_allocations_unacknowledged",
+    allocations.c.quota_uid,
+    allocations.c.agent_uid,
+    sqlite_where=allocation_is_unacknowledged,
+    postgresql_where=allocation_is_unacknowledged,
+)
 Index("ix_allocations_agent", allocations.c.agent_uid, allocations.c.epoch)
 Index(
     "ix_allocations_not_final",
@@ -212,6 +242,15 @@ overrides = Table(
     _references("quota_uid", "quotas", "uid"),
 )
 override_was_asked_for = overrides.c.ask_id != literal_column("''")
+#: Its agent may spend it, unless it has and did not say so yet.
+override_is_open = and_(overrides.c.state == literal_column("'APPROVED'"), not_(overrides.c.settled))
+Index(
+    "ix_overrides_open",
+    overrides.c.agent_uid,
+    overrides.c.epoch,
+    sqlite_where=override_is_open,
+    postgresql_where=override_is_open,
+)
 Index("ix_overrides_created", overrides.c.create_ms, overrides.c.override_id)
 Index("ix_overrides_agent", overrides.c.agent_uid, overrides.c.epoch)
 Index("ix_overrides_quota", overrides.c.quota_uid, overrides.c.create_ms, overrides.c.override_id)
@@ -277,6 +316,15 @@ answers = Table(
     PrimaryKeyConstraint("request_id"),
 )
 
+#: Controllers that serve, each with the database's own time when it was last heard of.
+controllers = Table(
+    "controllers",
+    metadata,
+    *_text("uid", "address"),
+    *_integer("start_ms", "seen_ms"),
+    PrimaryKeyConstraint("uid"),
+)
+
 #: Transactions of tariff data, numbered without a gap.
 tariff_transactions = Table(
     "tariff_transactions",
@@ -295,8 +343,8 @@ tariff_versions = Table(
     *_integer("number", "position"),
     *_text("kind", "place"),
     *_flag("deleted"),
-    Column("valid_start", Text, nullable=True),
-    Column("valid_end", Text, nullable=True),
+    Column("valid_start", _TEXT, nullable=True),
+    Column("valid_end", _TEXT, nullable=True),
     *_text("content"),
     PrimaryKeyConstraint("number", "position"),
     _references("number", "tariff_transactions", "number"),

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select, tuple_
+from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage import loading, saving
-from quota_server.storage.database import Connected, Database
+from quota_server.storage.connected import Connected, Database
 from quota_server.storage.mapping import encode_json
+from quota_server.storage.notices import announce_tariff
 from quota_server.storage.tables import tariff_transactions as transactions
 from quota_server.storage.tables import tariff_versions as versions
 from quota_server.tariff.store import Batch, Newest
@@ -24,6 +25,8 @@ _ROWS: Final = 1_000
 #: Digits of the largest integer that a key may hold.
 _DIGITS: Final = 19
 
+#: Whoever holds this advisory lock numbers transactions.
+_ALONE: Final = select(func.pg_advisory_xact_lock(0x74_61_72_69_66_66))
 _COLUMNS: Final = tuple(column.name for column in versions.columns)
 
 
@@ -35,8 +38,9 @@ def place_of(ref: RecordRef) -> str:
 class SqlTariffTransaction:
     """One transaction; its docstrings are those of `quota_server.tariff.store.TariffTransaction`."""
 
-    def __init__(self, connected: Connected) -> None:
+    def __init__(self, connected: Connected, controller: str) -> None:
         self._run = connected.run
+        self._controller = controller
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
         return await self._run(loading.read_answer, request_id)
@@ -45,7 +49,7 @@ class SqlTariffTransaction:
         await self._run(saving.save_answer, answer)
 
     async def newest(self) -> Newest:
-        return await self._run(_newest)
+        return await self._run(_newest_for_this_transaction)
 
     async def append(self, batch: Batch, create_ms: int, actor: str, reason: str) -> None:
         rows: Sequence[dict[str, Any]]
@@ -54,17 +58,19 @@ class SqlTariffTransaction:
                 {"number": number, "create_ms": create_ms, "actor": actor, "reason": reason}
                 for number in batch.numbers[begin : begin + _ROWS]
             ]
-            await self._run(_insert, transactions, rows)
+            await self._run(saving.append, transactions, rows)
         for begin in range(0, len(batch.rows), _ROWS):
             rows = [dict(zip(_COLUMNS, row, strict=True)) for row in batch.rows[begin : begin + _ROWS]]
-            await self._run(_insert, versions, rows)
+            await self._run(saving.append, versions, rows)
+        await self._run(announce_tariff, self._controller)
 
 
 class SqlTariffStore:
     """The tariff data in an open database; its docstrings are those of `quota_server.tariff.store.TariffStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, controller: str = "") -> None:
         self._database = database
+        self._controller = controller
 
     def pack(self, first: int, transactions: Sequence[Sequence[Change]]) -> Batch:
         rows = [
@@ -77,7 +83,7 @@ class SqlTariffStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTariffTransaction]:
         async with self._database.writing() as connected:
-            yield SqlTariffTransaction(connected)
+            yield SqlTariffTransaction(connected, self._controller)
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
         return await self._database.read(loading.read_answer, request_id)
@@ -130,8 +136,10 @@ def _sortable(part: int | str | datetime) -> str:
     return part.isoformat() if isinstance(part, datetime) else part
 
 
-def _insert(connection: Connection, table: Any, rows: Sequence[dict[str, Any]]) -> None:
-    connection.execute(insert(table), rows)
+def _newest_for_this_transaction(connection: Connection) -> Newest:
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ALONE)
+    return _newest(connection)
 
 
 def _newest(connection: Connection) -> Newest:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, exists, or_, select, tuple_
 
-from quota_server.storage.database import Database
+from quota_server.storage.connected import Database
 from quota_server.storage.tables import tariff_transactions as transactions
 from quota_server.storage.tables import tariff_versions as versions
 from quota_server.storage.tariff_store import NEWEST, place_of

@@ -12,7 +12,7 @@ from sqlalchemy.sql import ColumnElement
 from quota_server.ledger.model import Agent, Assignment, Epoch, Meta, Quota
 from quota_server.ledger.store import AllocationView, HistoryView, OverrideView, QuotaNumbers
 from quota_server.storage import loading
-from quota_server.storage.database import Database
+from quota_server.storage.connected import Database
 from quota_server.storage.mapping import (
     AGENTS,
     ALLOCATIONS,

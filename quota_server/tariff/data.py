@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from quota_server.errors import StoreConflict
 from quota_server.ledger.calls import Call, record, refuse_repeat
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.tariff.judged import Summary
@@ -77,6 +78,11 @@ class TariffData:
                 await self._catch_up()
         return self._data
 
+    async def look_again(self) -> None:
+        """Takes in what other controllers have stored."""
+        async with self._turn:
+            await self._catch_up()
+
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
         """What was answered to a request id."""
         return await self._store.recorded(request_id) if request_id else None
@@ -99,7 +105,11 @@ class TariffData:
                 if prepared is None or prepared.judged_on is not self._data:
                     prepared = await judge(self._data)
                 judged_on = self._data.number
-                if await self._store_all(call, prepared, await self._pack(prepared)):
+                try:
+                    stored = await self._store_all(call, prepared, await self._pack(prepared))
+                except StoreConflict:
+                    stored = False  # nothing was; another controller was in the way
+                if stored:
                     return Committed(prepared.after.number, prepared.summary)
                 await self._catch_up()
             raise data_changed(judged_on, self._data.number)

@@ -22,7 +22,7 @@ Contents = dict[str, list[tuple[Any, ...]]]
 
 
 class MemoryDatabase:
-    """What the stores and views need of `quota_server.storage.database.Database`, on one connection."""
+    """What the stores and views need of `quota_server.storage.connected.Database`, on one connection."""
 
     def __init__(self) -> None:
         engine = create_engine("sqlite://", poolclass=StaticPool)
@@ -75,7 +75,7 @@ class MemoryDatabase:
 
 
 class _Writing:
-    """As `quota_server.storage.database.Connected`."""
+    """As `quota_server.storage.connected.Connected`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

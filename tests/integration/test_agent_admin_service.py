@@ -10,13 +10,15 @@ import grpc
 import pytest
 
 from quota_server.app import declare_restored
-from quota_server.config import ServerConfig
 from quota_server.ledger.model import AgentKey
 from quotafleet.errors import QuotafleetError
 from quotafleet.v1 import agent_admin_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2 as quota_pb
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.server_kit import Fleet, open_fleet, until
+
+pytestmark = on_both
 
 
 @pytest.fixture
@@ -287,7 +289,7 @@ async def test_a_recovery_ends_when_everybody_is_heard_or_settled(tmp_path: Path
         for name in ("a", "b", "c"):
             await add(fleet, name)
             await fleet.assign(name)
-    assert await declare_restored(ServerConfig(tmp_path / "controller")) == 1
+    assert await declare_restored(fleet.served.app.config) == 1
     async with open_fleet(tmp_path) as fleet:
         count = await fleet.count()
         assert count.recovering

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from quotafleet.link.messages import ReportRequest
 from quotafleet.v1 import quota_service_pb2 as pb
+from tests.databases import on_both
 from tests.scripted_agent import ScriptedAgent, scripted
 from tests.server_kit import open_controller
+
+pytestmark = on_both
 
 AGENTS = 200
 

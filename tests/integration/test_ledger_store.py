@@ -84,7 +84,7 @@ OVERRIDE = Override(
 )
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LedgerStore]:
     async with open_either(request.param, tmp_path) as opened:
         yield opened

@@ -29,7 +29,7 @@ from quotafleet.link.messages import OverrideState, Totals
 from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_either, open_store
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LedgerStore]:
     async with open_either(request.param, tmp_path) as opened:
         await fill(opened)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, text
 
 from quota_server.ledger import escrow
 from quota_server.ledger.book import Book
@@ -28,8 +27,13 @@ from quota_server.ledger.model import (
     Sums,
 )
 from quota_server.ledger.store import LedgerStore
+from quota_server.storage.database import open_database
+from quota_server.storage.ledger_store import SqlLedgerStore
 from quotafleet.link.messages import FinalStanding, OverrideState, Standing, Totals
-from tests.ledger_kit import open_migrated_store
+from tests import databases
+from tests.databases import on_both
+
+pytestmark = on_both
 
 AGENTS = [AgentKey("a", 1), AgentKey("b", 1), AgentKey("b", 2)]
 QUOTAS = ["q", "r"]
@@ -52,8 +56,8 @@ SELECT
     + (SELECT coalesce(sum(amount), 0) FROM overrides
       WHERE quota_uid = :q AND state = 'APPROVED' AND at_risk) AS at_risk,
   (SELECT coalesce(sum(overage), 0) FROM allocations WHERE quota_uid = :q) AS overage,
-  (SELECT coalesce(sum(max(0, wanted - exposure)), 0) FROM allocations
-    WHERE quota_uid = :q AND NOT settled) AS aside,
+  (SELECT coalesce(sum(wanted - exposure), 0) FROM allocations
+    WHERE quota_uid = :q AND NOT settled AND wanted > exposure) AS aside,
   (SELECT coalesce(sum(CASE state WHEN 'USED' THEN spent ELSE amount END), 0) FROM overrides
     WHERE quota_uid = :q AND (state = 'USED' OR state = 'APPROVED' AND NOT at_risk)) AS overrides
 """
@@ -79,7 +83,8 @@ def test_sums_are_those_of_the_rows(batches: list[list[Any]]) -> None:
 
 
 async def run(batches: list[list[Any]], folder: Path) -> None:
-    async with open_migrated_store(folder) as (store, _):
+    async with open_database(await databases.put(folder / "ledger.db")) as database:
+        store = SqlLedgerStore(database)
         await set_up(store)
         for batch in batches:
             note(f"batch {batch}")
@@ -91,8 +96,8 @@ async def run(batches: list[list[Any]], folder: Path) -> None:
                 for action, quota_uid, agent, large, small in batch:
                     apply(transaction.book, action, AllocationKey(quota_uid, *agent), large, small)
                 expected = {uid: transaction.book.quotas[uid].sums for uid in QUOTAS}
-            stored = sums_in(folder / "ledger.db", "SELECT * FROM quotas WHERE uid = :q")
-            again = sums_in(folder / "ledger.db", AGAIN)
+            stored = await database.read(sums_by, "SELECT * FROM quotas WHERE uid = :q")
+            again = await database.read(sums_by, AGAIN)
             assert stored == expected
             assert again == expected
 
@@ -109,16 +114,12 @@ async def set_up(store: LedgerStore) -> None:
                 transaction.book.decide(Allocation(uid, *agent))
 
 
-def sums_in(path: Path, query: str) -> dict[str, Sums]:
+def sums_by(connection: Connection, query: str) -> dict[str, Sums]:
     """The sums that a query finds for each quota, the columns with or without their prefix."""
     found = {}
-    with closing(sqlite3.connect(path)) as reader:
-        reader.row_factory = sqlite3.Row
-        for uid in QUOTAS:
-            row = dict(reader.execute(query, {"q": uid}).fetchone())
-            found[uid] = Sums(
-                *(row[f"sum_{name}" if f"sum_{name}" in row else name] for name in asdict(Sums()))
-            )
+    for uid in QUOTAS:
+        row = connection.execute(text(query), {"q": uid}).mappings().one()
+        found[uid] = Sums(*(row[f"sum_{name}" if f"sum_{name}" in row else name] for name in asdict(Sums())))
     return found
 
 

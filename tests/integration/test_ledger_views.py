@@ -11,7 +11,10 @@ import pytest
 from quota_server.ledger.model import Agent, AgentKey, AllocationKey, Epoch, Meta, Override, Quota
 from quota_server.ledger.store import LedgerStore, LedgerViews
 from quotafleet.link.messages import OverrideState
+from tests.databases import on_both
 from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_migrated_store
+
+pytestmark = on_both
 
 
 @pytest.fixture

@@ -21,7 +21,10 @@ from quotafleet.link.messages import (
 from quotafleet.v1 import agent_admin_service_pb2 as admin_pb
 from quotafleet.v1 import agent_link_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2 as quota_pb
+from tests.databases import on_both
 from tests.server_kit import Served, open_controller
+
+pytestmark = on_both
 
 Requests = list[pb.ConnectRequest]
 

@@ -13,7 +13,10 @@ from quotafleet.v1 import agent_admin_service_pb2 as admin_pb
 from quotafleet.v1 import agent_link_service_pb2 as link_pb
 from quotafleet.v1 import quota_service_pb2 as pb
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.server_kit import Fleet, open_fleet
+
+pytestmark = on_both
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from quotafleet.v1 import agent_admin_service_pb2 as admin_pb
 from quotafleet.v1 import quota_service_pb2 as pb
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.server_kit import Served, open_controller
+
+pytestmark = on_both
 
 
 @pytest.fixture
@@ -277,6 +280,7 @@ async def test_bad_requests_change_nothing(served: Served) -> None:
 
 async def test_unknown_quotas_are_not_found(served: Served) -> None:
     """By every call that names one."""
+    await served.agents.CreateAgent(admin_pb.CreateAgentRequest(name="a"))
     for call in (
         served.quotas.GetQuota(pb.GetQuotaRequest(quota="no")),
         served.quotas.CloseQuota(pb.CloseQuotaRequest(quota="no")),

@@ -20,7 +20,10 @@ from quotafleet.v1 import agent_link_service_pb2 as link_pb
 from quotafleet.v1 import quota_service_pb2 as pb
 from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.server_kit import Fleet, Served, open_controller, open_fleet, until
+
+pytestmark = on_both
 
 #: Long enough that a mute stream is not ended as silent.
 SLOW_HEARTBEAT_MS = 60_000

@@ -17,6 +17,7 @@ from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
 from rules.records import Change
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.rules_kit import area, create, definition, delete, origin, suspension, update
 from tests.server_kit import Served, open_controller
 from tests.tariff_kit import (
@@ -31,6 +32,8 @@ from tests.tariff_kit import (
     message,
     year,
 )
+
+pytestmark = on_both
 
 NO_MECHANISM = records_pb.MECHANISM_UNSPECIFIED
 

@@ -15,6 +15,7 @@ from quota_server.tariff.data import TariffData
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import tariff_records_pb2 as records_pb
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.rules_kit import create, origin
 from tests.server_kit import Served, open_controller
 from tests.tariff_kit import (
@@ -35,6 +36,8 @@ from tests.tariff_kit import (
     validated,
     year,
 )
+
+pytestmark = on_both
 
 
 @pytest.fixture

@@ -240,12 +240,12 @@ async def test_a_call_cancelled_at_any_moment_of_its_commit_leaves_all_or_nothin
 async def test_a_full_disk_refuses_a_commit_and_stores_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quota_server.storage import database
+    from quota_server.storage import sqlite
 
     async with open_controller(tmp_path) as served:
         await commit(served, BASE)
     with monkeypatch.context() as patch:
-        patch.setattr(database, "_DURABLE", (*database._DURABLE, "PRAGMA max_page_count=1"))
+        patch.setattr(sqlite, "_DURABLE", (*sqlite._DURABLE, "PRAGMA max_page_count=1"))
         async with open_controller(tmp_path) as served:
             before = await listed(served)
             for call in (

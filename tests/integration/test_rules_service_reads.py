@@ -25,6 +25,7 @@ from quotafleet.v1 import tariff_records_pb2 as records_pb
 from rules.catalogue import RULES
 from rules.records import KINDS, Record, RecordRef
 from tests.agent_kit import fails
+from tests.databases import on_both
 from tests.rules_kit import (
     area,
     association,
@@ -47,6 +48,8 @@ from tests.rules_kit import (
 )
 from tests.server_kit import Served, open_controller
 from tests.tariff_kit import BASE, commit, day, definitions, listed, many, year
+
+pytestmark = on_both
 
 GROUP = [area(100, code=1), membership(100, 11), origin(22, area=100)]
 #: One record of every kind that break no rule together.

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from quotafleet.v1 import quota_service_pb2 as pb
+from tests.databases import on_both
 from tests.server_kit import Fleet, open_fleet
+
+pytestmark = on_both
 
 FLEXIBLE = (pb.POLICY_EQUAL, pb.POLICY_WEIGHTED, pb.POLICY_PROPORTIONAL, pb.POLICY_MAX_MIN)
 

@@ -12,7 +12,10 @@ from quotafleet.agent.v1 import gate_service_pb2 as gate_pb
 from quotafleet.errors import QuotafleetError, from_rpc_error
 from quotafleet.v1 import agent_admin_service_pb2 as admin_pb
 from quotafleet.v1 import quota_service_pb2 as pb
+from tests.databases import on_both
 from tests.server_kit import Agent, Fleet, open_fleet
+
+pytestmark = on_both
 
 HOUR_SECONDS = 3_600
 

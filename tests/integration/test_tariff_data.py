@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from quota_server.errors import AlreadyAnswered, LedgerRefusal, StoreUnavailable
-from quota_server.storage.database import Database
+from quota_server.storage.connected import Database
 from quota_server.storage.tariff_store import SqlTariffStore, SqlTariffTransaction
 from quota_server.storage.tariff_views import SqlTariffViews
 from quota_server.tariff import data as tariff_data

@@ -8,12 +8,15 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+#: Sorts by code point everywhere, as the program does.
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "agents",
-        sa.Column("uid", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("uid", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("retired", sa.Boolean(), nullable=False),
@@ -31,8 +34,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "answers",
-        sa.Column("request_id", sa.Text(), nullable=False),
-        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("request_id", TEXT, nullable=False),
+        sa.Column("method", TEXT, nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("answer", sa.LargeBinary(), nullable=False),
         sa.Column("create_ms", sa.BigInteger(), nullable=False),
@@ -43,23 +46,23 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("recovering", sa.Boolean(), nullable=False),
-        sa.Column("key_fingerprint", sa.Text(), nullable=False),
+        sa.Column("key_fingerprint", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_meta"),
     )
     op.create_table(
         "quotas",
-        sa.Column("uid", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("uid", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
         sa.Column("target", sa.BigInteger(), nullable=False),
         sa.Column("decimals", sa.BigInteger(), nullable=False),
         sa.Column("start_ms", sa.BigInteger(), nullable=True),
         sa.Column("end_ms", sa.BigInteger(), nullable=True),
-        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("policy", TEXT, nullable=False),
         sa.Column("reserve_percent", sa.BigInteger(), nullable=False),
         sa.Column("critical_percent", sa.BigInteger(), nullable=False),
-        sa.Column("override_policy", sa.Text(), nullable=False),
+        sa.Column("override_policy", TEXT, nullable=False),
         sa.Column("max_offline_ms", sa.BigInteger(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("recovering", sa.Boolean(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("create_ms", sa.BigInteger(), nullable=False),
@@ -92,8 +95,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "assignments",
-        sa.Column("quota_uid", sa.Text(), nullable=False),
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("quota_uid", TEXT, nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("assigned", sa.Boolean(), nullable=False),
         sa.Column("weight", sa.BigInteger(), nullable=False),
         sa.Column("min", sa.BigInteger(), nullable=False),
@@ -107,7 +110,7 @@ def upgrade() -> None:
     op.create_index("ix_assignments_agent", "assignments", ["agent_uid", "quota_uid"])
     op.create_table(
         "epochs",
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("online", sa.Boolean(), nullable=False),
         sa.Column("last_dial", sa.BigInteger(), nullable=False),
@@ -115,7 +118,7 @@ def upgrade() -> None:
         sa.Column("shown_number", sa.BigInteger(), nullable=False),
         sa.Column("offered_generation", sa.BigInteger(), nullable=False),
         sa.Column("offered_number", sa.BigInteger(), nullable=False),
-        sa.Column("store_id", sa.Text(), nullable=False),
+        sa.Column("store_id", TEXT, nullable=False),
         sa.Column("fenced", sa.Boolean(), nullable=False),
         sa.Column("ended", sa.Boolean(), nullable=False),
         sa.Column("settled", sa.Boolean(), nullable=False),
@@ -145,15 +148,15 @@ def upgrade() -> None:
         sa.Column(
             "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
-        sa.Column("quota_uid", sa.Text(), nullable=False),
+        sa.Column("quota_uid", TEXT, nullable=False),
         sa.Column("time_ms", sa.BigInteger(), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("before", sa.Text(), nullable=False),
-        sa.Column("after", sa.Text(), nullable=False),
-        sa.Column("round_id", sa.Text(), nullable=False),
-        sa.Column("reached", sa.Text(), nullable=False),
+        sa.Column("actor", TEXT, nullable=False),
+        sa.Column("action", TEXT, nullable=False),
+        sa.Column("reason", TEXT, nullable=False),
+        sa.Column("before", TEXT, nullable=False),
+        sa.Column("after", TEXT, nullable=False),
+        sa.Column("round_id", TEXT, nullable=False),
+        sa.Column("reached", TEXT, nullable=False),
         sa.ForeignKeyConstraint(["quota_uid"], ["quotas.uid"], name="fk_history_quota_uid"),
         sa.PrimaryKeyConstraint("number", name="pk_history"),
     )
@@ -167,8 +170,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "allocations",
-        sa.Column("quota_uid", sa.Text(), nullable=False),
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("quota_uid", TEXT, nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("wanted", sa.BigInteger(), nullable=False),
         sa.Column("offered", sa.BigInteger(), nullable=False),
@@ -185,7 +188,7 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("dial", sa.BigInteger(), nullable=False),
         sa.Column("report_ms", sa.BigInteger(), nullable=True),
-        sa.Column("open_requests", sa.Text(), nullable=False),
+        sa.Column("open_requests", TEXT, nullable=False),
         sa.Column("recent_demand", sa.BigInteger(), nullable=False),
         sa.Column("wanted_more", sa.BigInteger(), nullable=False),
         sa.Column("protected_until_ms", sa.BigInteger(), nullable=False),
@@ -225,9 +228,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "charged_copies",
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
-        sa.Column("store_id", sa.Text(), nullable=False),
+        sa.Column("store_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["agent_uid", "epoch"],
             ["epochs.agent_uid", "epochs.epoch"],
@@ -237,7 +240,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "fenced_marks",
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("mark_generation", sa.BigInteger(), nullable=False),
         sa.Column("mark_number", sa.BigInteger(), nullable=False),
@@ -252,20 +255,20 @@ def upgrade() -> None:
     )
     op.create_table(
         "overrides",
-        sa.Column("override_id", sa.Text(), nullable=False),
-        sa.Column("ask_id", sa.Text(), nullable=False),
-        sa.Column("quota_uid", sa.Text(), nullable=False),
-        sa.Column("agent_uid", sa.Text(), nullable=False),
+        sa.Column("override_id", TEXT, nullable=False),
+        sa.Column("ask_id", TEXT, nullable=False),
+        sa.Column("quota_uid", TEXT, nullable=False),
+        sa.Column("agent_uid", TEXT, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("spent", sa.BigInteger(), nullable=False),
         sa.Column("revoked", sa.Boolean(), nullable=False),
         sa.Column("settled", sa.Boolean(), nullable=False),
         sa.Column("at_risk", sa.Boolean(), nullable=False),
-        sa.Column("decision_reason", sa.Text(), nullable=False),
-        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("decision_reason", TEXT, nullable=False),
+        sa.Column("decided_by", TEXT, nullable=False),
         sa.Column("create_ms", sa.BigInteger(), nullable=False),
         sa.Column("decide_ms", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,231 @@
+"""A database of a PostgreSQL server: pooled connections, row locks, any number of controllers beside each other.
+
+Transactions run at READ COMMITTED: each locks what it is about to change, and reads it under its lock, in a statement
+of its own; see `loading`. Reads see one moment (REPEATABLE READ).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from sqlalchemy import Connection, event, exc, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from quota_server.errors import DatabaseUnusable, StoreConflict
+from quota_server.storage.connected import Connected, begin, commit, roll_back, to_the_end, translated
+from quota_server.storage.migrating import check_schema
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: The oldest server that is tried in tests' reach: PostgreSQL 13, as the number that the server gives.
+OLDEST_SERVER: Final = 130_000
+#: How long a connection may take to be made, and to be had from the pool.
+_CONNECT_SECONDS: Final = 10.0
+_POOL_SECONDS: Final = 10.0
+#: Added to a statement's own timeout: a server that does not even answer that is taken for gone.
+_SILENCE_SECONDS: Final = 5.0
+#: Statements whose plans a connection keeps.
+_STATEMENTS_KEPT: Final = 500
+#: Commits that are durable before they are answered.
+_DURABLE: Final = ("on", "remote_write", "remote_apply")
+
+_SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    """What the URL says about the connections; the rest of it is asyncpg's, TLS and several hosts included."""
+
+    #: Without this package's own options.
+    url: str
+    #: Connections of one controller, besides the one that listens.
+    pool_size: int = 10
+    #: How long one statement may take, and wait for a lock; 0 is for ever.
+    statement_timeout_ms: int = 30_000
+    lock_timeout_ms: int = 10_000
+
+
+_OWN: Final = {
+    "pool_size": (1, 1_000),
+    "statement_timeout_ms": (0, 3_600_000),
+    "lock_timeout_ms": (0, 3_600_000),
+}
+
+
+def is_postgres(where: str | Path) -> bool:
+    """Whether this is the URL of a PostgreSQL database."""
+    return isinstance(where, str) and where.partition("://")[0] in _SCHEMES and "://" in where
+
+
+def read_options(where: str) -> PostgresOptions:
+    """Takes a URL apart. Raises DatabaseUnusable, and says no password."""
+    try:
+        parts = urlsplit(where)
+        given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise DatabaseUnusable("the URL of the database cannot be read") from error
+    own: dict[str, int] = {}
+    for name, value in given:
+        if name in _OWN:
+            least, most = _OWN[name]
+            if not value.isdecimal() or not least <= int(value) <= most:
+                raise DatabaseUnusable(f"the database's {name}: must be a number from {least} to {most}")
+            own[name] = int(value)
+    others = urlencode([(name, value) for name, value in given if name not in _OWN])
+    url = urlunsplit(("postgresql", parts.netloc, parts.path, others, ""))
+    return PostgresOptions(url, **own)
+
+
+class PostgresDatabase:
+    """An open database. Its docstrings are those of `connected.Database`."""
+
+    def __init__(self, engine: AsyncEngine, options: PostgresOptions) -> None:
+        self.options = options
+        self._engine = engine
+        self._reads = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connected]:
+        connection = self._engine.connect()
+        try:
+            await to_the_end(_check_out(connection))
+            connected = Connected(connection)
+            try:
+                await connected.run(begin)
+                yield connected
+                await commit(connected)
+            except BaseException:
+                await to_the_end(connection.run_sync(roll_back))
+                raise
+        finally:
+            if connection.sync_connection is not None:
+                await to_the_end(connection.close())
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            return await to_the_end(self._read(work, *args, **kwargs))
+        except StoreConflict:  # the connection was lost, e.g. while it lay in the pool; the pool is new now
+            return await to_the_end(self._read(work, *args, **kwargs))
+
+    async def _read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated():
+            async with self._reads.connect() as connection:
+                return await connection.run_sync(work, *args, **kwargs)
+
+    async def connect_to_listen(self) -> asyncpg.Connection[Any]:
+        """A connection of its own, outside the pool. Raises StoreUnavailable."""
+        with translated():
+            return await connect(self.options, "listening")
+
+
+@asynccontextmanager
+async def open_postgres(where: str) -> AsyncIterator[PostgresDatabase]:
+    """Opens a database that is migrated. Raises DatabaseUnusable if it is not, or cannot be served from."""
+    options = read_options(where)
+    async with engine_of(options) as engine:
+        async with usable(engine) as connection:
+            await connection.run_sync(check_server)
+            await connection.run_sync(check_schema)
+        yield PostgresDatabase(engine, options)
+
+
+@asynccontextmanager
+async def engine_of(options: PostgresOptions) -> AsyncIterator[AsyncEngine]:
+    """The pool; its connections are closed in the end."""
+
+    async def create(*_: object, **__: object) -> asyncpg.Connection[Any]:
+        return await connect(options, "pool")
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=create,
+        connect_args={"prepared_statement_cache_size": _STATEMENTS_KEPT},
+        pool_size=options.pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_SECONDS,
+        hide_parameters=True,
+    )
+    event.listen(engine.sync_engine, "handle_error", _note_silence)
+    try:
+        yield engine
+    finally:
+        await to_the_end(engine.dispose())
+
+
+async def connect(options: PostgresOptions, purpose: str) -> asyncpg.Connection[Any]:
+    """One connection, its timeouts set on both ends."""
+    wait = options.statement_timeout_ms / 1000 + _SILENCE_SECONDS if options.statement_timeout_ms else None
+    return await asyncpg.connect(
+        options.url,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=wait,
+        statement_cache_size=0 if purpose == "pool" else 100,
+        server_settings={
+            "application_name": f"quota-server {purpose}",
+            "statement_timeout": str(options.statement_timeout_ms),
+            "lock_timeout": str(options.lock_timeout_ms),
+            "idle_in_transaction_session_timeout": str(2 * options.statement_timeout_ms),
+        },
+    )
+
+
+@asynccontextmanager
+async def usable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection at the start: whatever fails is a reason not to start."""
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except exc.DBAPIError as error:
+        raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from error
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnusable(f"the database cannot be reached: {error or type(error).__name__}") from error
+
+
+def check_server(connection: Connection) -> None:
+    """Refuses a server on which a commit could be lost, or that takes none."""
+    row = connection.execute(
+        text(
+            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,"
+            " current_setting('synchronous_commit') AS commits, current_setting('fsync') AS fsync"
+        )
+    ).one()
+    if row.version < OLDEST_SERVER:
+        raise DatabaseUnusable(
+            f"PostgreSQL {OLDEST_SERVER // 10_000} or newer is needed, not {row.version // 10_000}"
+        )
+    if row.standby:
+        raise DatabaseUnusable(
+            "this server is a replica and takes no changes: name the primary, or promote this one and then run "
+            "`quota-server recover`"
+        )
+    if row.commits not in _DURABLE:
+        raise DatabaseUnusable(
+            f"synchronous_commit is {row.commits!r} here, which loses commits: set it to 'on' for this role"
+        )
+    if row.fsync != "on":
+        _log.warning("this PostgreSQL server runs with fsync=off: a power loss can lose or damage everything")
+
+
+async def _check_out(connection: AsyncConnection) -> None:
+    with translated():
+        _ = await connection.start()
+
+
+def _note_silence(context: Any) -> None:
+    """A statement that was not answered in time leaves a connection that nobody can use."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True

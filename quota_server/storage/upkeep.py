@@ -1,0 +1,101 @@
+"""What is done to a database while nobody has to serve from it: migrating, granting, looking at its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, create_engine, exc, text
+
+from quota_server.errors import DatabaseUnusable
+from quota_server.storage.database import sqlite_path
+from quota_server.storage.migrating import check_schema, migrate, newest_schema, schema_of
+from quota_server.storage.postgres import check_server, engine_of, is_postgres, read_options, usable
+from quota_server.storage.sqlite import open_sqlite
+from quota_server.storage.tables import metadata
+
+_USUAL: Final = "SELECT, INSERT, UPDATE"
+_ADD: Final = "SELECT, INSERT"
+#: What the service may do to a table where that is not the usual: it changes no schema, and deletes no record.
+_GRANTS: Final[Mapping[str, str]] = {
+    "answers": "SELECT, INSERT, UPDATE, DELETE",
+    "controllers": "SELECT, INSERT, UPDATE, DELETE",
+    "history": "SELECT, INSERT, UPDATE (reached)",
+    "fenced_marks": _ADD,
+    "charged_copies": _ADD,
+    "tariff_transactions": _ADD,
+    "tariff_versions": _ADD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The schema that is stored, None for none, and the newest that this version knows."""
+
+    stored: str | None
+    newest: str
+    #: Why the database cannot be served from, and what to do; empty if it can.
+    problem: str = ""
+
+
+async def migrate_database(where: str | Path, service_role: str = "") -> Schema:
+    """Brings a database to the newest schema, all of it or nothing; what it was before.
+
+    A PostgreSQL role that is named is granted what serving needs, and nothing else. Raises DatabaseUnusable.
+    """
+    before = (await look_at_database(where)).stored
+    if not is_postgres(where):
+        async with open_sqlite(sqlite_path(where)):
+            return Schema(before, newest_schema())
+    options = replace(read_options(str(where)), statement_timeout_ms=0, lock_timeout_ms=0)
+    async with engine_of(options) as engine, usable(engine) as connection:
+        await connection.run_sync(migrate)
+        if service_role:
+            await connection.run_sync(_grant, service_role)
+        await connection.commit()
+    return Schema(before, newest_schema())
+
+
+async def look_at_database(where: str | Path) -> Schema:
+    """The schema of a database, and whether it can be served from. Raises DatabaseUnusable if nobody answers."""
+    if is_postgres(where):
+        async with engine_of(read_options(str(where))) as engine, usable(engine) as connection:
+            return await connection.run_sync(_look)
+    path = sqlite_path(where)
+    if not path.exists():
+        return Schema(None, newest_schema(), "there is no file yet: `quota-server serve` makes it")
+    reading = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    try:
+        with reading.connect() as connection:
+            return _look(connection)
+    except exc.DBAPIError as error:
+        raise DatabaseUnusable(f"the database cannot be read: {error.orig}") from error
+    finally:
+        reading.dispose()
+
+
+def _look(connection: Connection) -> Schema:
+    stored, problem = schema_of(connection), ""
+    try:
+        if connection.dialect.name == "postgresql":
+            check_server(connection)
+        check_schema(connection)
+    except DatabaseUnusable as unusable:
+        problem = str(unusable)
+    return Schema(stored, newest_schema(), problem)
+
+
+def _grant(connection: Connection, role: str) -> None:
+    to = connection.dialect.identifier_preparer.quote_identifier(role)
+    connection.execute(text(f"GRANT USAGE ON SCHEMA {_schema(connection)} TO {to}"))
+    for table in metadata.tables:
+        connection.execute(text(f"GRANT {_GRANTS.get(table, _USUAL)} ON {table} TO {to}"))
+    connection.execute(text(f"GRANT SELECT ON alembic_version TO {to}"))
+    connection.execute(text(f"GRANT USAGE ON SEQUENCE history_number_seq TO {to}"))
+
+
+def _schema(connection: Connection) -> str:
+    name = connection.execute(text("SELECT current_schema()")).scalar_one()
+    return connection.dialect.identifier_preparer.quote_identifier(name)
