@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pytest
+from sqlalchemy import Connection, create_engine
 
 from quota_server.storage.migrating import migrate
 from quota_server.storage.postgres import engine_of, read_options
 from tests.migrated import put_database
 from tests.postgres_kit import shared_server
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 on_both = pytest.mark.usefixtures("each_database")
 on_postgres = pytest.mark.usefixtures("postgres_database")
@@ -48,14 +53,38 @@ async def put(file: Path) -> str | Path:
     if _opened is None:
         put_database(file)
         return file
+    return await _postgres(_opened, file, await migrated())
+
+
+async def put_empty(file: Path) -> str | Path:
+    """An empty database without a schema for what would be kept in `file`: its path, where nothing is, or its URL."""
+    return file if _opened is None else await _postgres(_opened, file, None)
+
+
+async def run_on(
+    where: str | Path, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Calls `work(connection, ...)` in a transaction of its own, past everything that the program does."""
+    if isinstance(where, str):
+        async with engine_of(read_options(where)) as engine, engine.begin() as connection:
+            return await connection.run_sync(work, *args, **kwargs)
+    file_engine = create_engine(f"sqlite:///{where}")
+    try:
+        with file_engine.begin() as file_connection:
+            return work(file_connection, *args, **kwargs)
+    finally:
+        file_engine.dispose()
+
+
+async def _postgres(opened: dict[Path, str], file: Path, template: str | None) -> str:
     server = await asyncio.to_thread(shared_server)
-    if file not in _opened:
+    if file not in opened:
         while len(_done) > _MOST_DONE:
             await server.drop_database(_done.pop(0))
         name = f"test_{next(_numbers)}"
-        await server.create_database(name, await migrated())
-        _opened[file] = name
-    return server.url(_opened[file])
+        await server.create_database(name, template)
+        opened[file] = name
+    return server.url(opened[file])
 
 
 async def migrated() -> str:

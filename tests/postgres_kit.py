@@ -299,17 +299,17 @@ class PostgresServer:
 
     async def execute(self, database: str, sql: str) -> None:
         """Run one or several statements, on a connection of their own."""
-        async with self._connected(database) as connection:
+        async with self.connected(database) as connection:
             await connection.execute(sql)
 
     async def fetch(self, database: str, sql: str, *args: object) -> list[asyncpg.Record]:
         """The rows of a query, on a connection of its own."""
-        async with self._connected(database) as connection:
+        async with self.connected(database) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
             return rows
 
     @asynccontextmanager
-    async def _connected(self, database: str) -> AsyncIterator[asyncpg.Connection]:
+    async def connected(self, database: str) -> AsyncIterator[asyncpg.Connection]:
         connection = await asyncpg.connect(self.url(database))
         try:
             yield connection

@@ -14,20 +14,20 @@ from quota_server.errors import DatabaseUnusable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: Advisory lock of a PostgreSQL database: whoever migrates is alone.
-_MIGRATING = 0x51_75_6F_74_61
+MIGRATING = 0x51_75_6F_74_61
+#: A table that every schema has.
+_OURS = "allocations"
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
     """Upgrades in the transaction of `connection`; raises DatabaseUnusable for a database that is not ours."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATING})
     config = _config(connection)
     stored, newest = _stored(connection), newest_schema()
     if stored == newest:
         return
-    _refuse_newer(stored, config)
-    if stored is None and inspect(connection).get_table_names():
-        raise DatabaseUnusable("this is the database of another program")
+    _refuse_strange(connection, stored)
     command.upgrade(config, revision)
 
 
@@ -36,7 +36,7 @@ def check_schema(connection: Connection) -> None:
     stored, newest = _stored(connection), newest_schema()
     if stored == newest:
         return
-    _refuse_newer(stored, _config(connection))
+    _refuse_strange(connection, stored)
     found = f"its schema is {stored}, and {newest} is needed" if stored else "there is no schema in it"
     raise DatabaseUnusable(f"this database is not migrated ({found}): run `quota-server database migrate`")
 
@@ -62,7 +62,11 @@ def _stored(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _refuse_newer(stored: str | None, config: Config) -> None:
+def _refuse_strange(connection: Connection, stored: str | None) -> None:
+    tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    # Another program may have migrations by the same tool.
+    if tables if stored is None else _OURS not in tables:
+        raise DatabaseUnusable("this is the database of another program")
     if stored is not None and stored not in schemas():
         raise DatabaseUnusable(
             f"a newer version has changed this database (schema {stored}); install that version"
