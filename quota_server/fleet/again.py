@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Final, TypeVar
 
 from quota_server.errors import StoreConflict
@@ -18,7 +18,8 @@ TRIES: Final = 8
 #: Before the second try; then twice as long each time, and up to a third more by chance: two must not meet again.
 FIRST_PAUSE_SECONDS: Final = 0.01
 
-_chance = SystemRandom()
+#: Another one is put here where a run has to be the same again.
+chance: Random = SystemRandom()
 
 
 async def again(work: Callable[[], Awaitable[T]]) -> T:
@@ -32,6 +33,6 @@ async def again(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except StoreConflict as conflict:
             _log.info("trying again: %s", conflict.message)
-        await asyncio.sleep(pause * (1 + _chance.random() / 3))
+        await asyncio.sleep(pause * (1 + chance.random() / 3))
         pause *= 2
     return await work()

@@ -59,6 +59,17 @@ class Notice:
     #: Some may have been lost: look everywhere.
     everything: bool = False
 
+    def add(self, newer: Notice) -> None:
+        """Takes in what came after it."""
+        self.quotas |= newer.quotas
+        self.overrides |= newer.overrides
+        self.questions |= newer.questions
+        self.ended |= newer.ended
+        self.tariff |= newer.tariff
+        self.everything |= newer.everything
+        for number, agents in newer.answers.items():
+            self.answers.setdefault(number, set()).update(agents)
+
 
 class Notices(Protocol):
     """What controllers tell each other; nothing of it is kept. Methods raise StoreUnavailable."""

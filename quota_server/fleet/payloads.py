@@ -1,0 +1,53 @@
+"""What controllers say to each other, as it is sent: where to look, in payloads small enough for a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from quota_server.fleet.others import Notice, Question
+from quota_server.ledger.book import Book
+from quota_server.ledger.model import AgentKey, Epoch, Override
+
+#: A payload has at most 7,999 bytes; uids are 36 characters, names are not sent.
+UIDS_IN_ONE: Final = 100
+#: Of more quotas than this it is said that everything is to be looked at.
+MOST_UIDS: Final = 2_000
+
+
+def payloads_of(book: Book) -> Iterator[dict[str, Any]]:
+    """What the others are told of a transaction that is committed."""
+    changed = book.changes()
+    decided = sorted(record.override_id for record in changed if isinstance(record, Override))
+    if len(book.touched) + len(decided) > MOST_UIDS or book.everything_recovers:
+        yield {"everything": True}
+        return
+    for kind, uids in (("quotas", sorted(book.touched)), ("overrides", decided)):
+        for some in in_parts(uids):
+            yield {kind: some}
+    if any(isinstance(record, Epoch) and record.ended and record.online for record in changed):
+        yield {"ended": True}
+
+
+def read_payload(said: dict[str, Any], controller: str) -> Notice:
+    """A payload as `controller` understands it. Raises ValueError, KeyError or TypeError for what it does not know."""
+    notice = Notice(
+        quotas=set(said.get("quotas", ())),
+        overrides=set(said.get("overrides", ())),
+        ended=bool(said.get("ended")),
+        tariff=bool(said.get("tariff")),
+        everything=bool(said.get("everything")),
+    )
+    if "question" in said:
+        notice.questions.add(Question(*said["question"]))
+    if "answer" in said:
+        asker, number, agents = said["answer"]
+        if asker == controller:
+            notice.answers[number] = {AgentKey(uid, epoch) for uid, epoch in agents}
+    return notice
+
+
+def in_parts(things: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """As many things at a time as go into one payload."""
+    for start in range(0, len(things), UIDS_IN_ONE):
+        yield things[start : start + UIDS_IN_ONE]
