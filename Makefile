@@ -16,7 +16,7 @@ COVERING := tests/unit tests/model/test_gate_model.py \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv protos docs format check test coverage demo simulate mutants chaos fuzz fuzz.keep bench clean
+.PHONY: help .venv protos docs format check test coverage demo simulate mutants chaos failover fuzz fuzz.keep bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,10 @@ mutants: $(VENV) ## hunt programs that are broken on purpose, and write down wha
 
 chaos: $(VENV) ## real processes under every fault: MINUTES=10, SEED=any
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+# Two controllers on one PostgreSQL database, fifty agents.
+failover: $(VENV) ## kill controllers in turn under load: SECONDS=60 EVERY=10 AGENTS=50
+	$(BIN)/python -m tests.failover --seconds $(or $(SECONDS),60) --every $(or $(EVERY),10) --agents $(or $(AGENTS),50)
 
 fuzz: $(VENV) ## fuzz the parsers: SECONDS=600 TARGET=taric SEED=1, or INPUT=FILE to see a finding again
 	$(BIN)/python -m tests.fuzz run --seconds $(or $(SECONDS),60) --target '$(TARGET)' --input '$(INPUT)' \

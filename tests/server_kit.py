@@ -79,11 +79,12 @@ async def open_controller(
 class Agent:
     """A real agent: gate, uplink and local server. `cut` takes the cable out, `connect` puts it back."""
 
-    def __init__(self, name: str, gate: Gate, credential: admin_pb.AgentCredential, address: str) -> None:
+    def __init__(self, name: str, gate: Gate, credential: admin_pb.AgentCredential, *addresses: str) -> None:
         self.name = name
         self.gate = gate
         self.credential = credential
-        self.address = address
+        #: Of the controllers that it tries, in this order.
+        self.addresses = addresses
         self.stub: gate_grpc.GateServiceAsyncStub
         self.uplink = self._new_uplink()
         self._task: asyncio.Task[None] | None = None
@@ -93,14 +94,14 @@ class Agent:
         return Uplink(
             self.gate,
             SystemClock(),
-            targets=(self.address,),
+            targets=self.addresses,
             dial=GrpcDial(self.credential.token),
             random=lambda: 0.1,
         )
 
-    def connect(self, address: str | None = None) -> None:
-        """Dials from now on."""
-        self.address = address or self.address
+    def connect(self, *addresses: str) -> None:
+        """Dials from now on, these controllers if there are any, else those of before."""
+        self.addresses = addresses or self.addresses
         self.uplink = self._new_uplink()
         self._task = asyncio.create_task(self.uplink.run(), name=f"uplink of {self.name}")
 

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import random
-import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -13,45 +11,13 @@ from pathlib import Path
 import grpc
 
 from quotafleet.agent.v1 import gate_service_pb2 as gate_pb
-from quotafleet.v1 import agent_admin_service_pb2_grpc as admin_grpc
-from quotafleet.v1 import agent_link_service_pb2_grpc as link_grpc
 from quotafleet.v1 import quota_service_pb2 as pb
-from quotafleet.v1 import quota_service_pb2_grpc as quota_grpc
-from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
-from tests.ports import free_port
-from tests.server_kit import HEARTBEAT_MS, Agent, Fleet, Served, until
+from tests.pair_kit import ControllerProcess, ServedElsewhere
+from tests.server_kit import Agent, Fleet, until
 
 KILLS = 10
 AGENTS = ("a", "b", "c", "d")
 TARGETS = (400, 1_500, 900, 2_000, 1_200)
-
-
-class ControllerProcess:
-    """`quota-server serve` as a process that can be killed, always on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.address = f"127.0.0.1:{free_port()}"
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Returns when it serves."""
-        command = [sys.executable, "-m", "quota_server.cli.server", "serve", "--data-dir", str(self._folder)]
-        command += ["--listen", self.address, "--heartbeat", str(HEARTBEAT_MS / 1000)]
-        self._process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        assert self._process.stderr is not None
-        lines = []
-        while line := await self._process.stderr.readline():
-            lines.append(line.decode())
-            if "ready" in lines[-1]:
-                return
-        raise AssertionError("the controller did not start:\n" + "".join(lines))
-
-    async def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
-            self._process = None
 
 
 @asynccontextmanager
@@ -62,22 +28,6 @@ async def killable_fleet(tmp_path: Path) -> AsyncIterator[tuple[ControllerProces
         stack.push_async_callback(controller.kill)
         served = ServedElsewhere(controller.address, channel)
         yield controller, Fleet(tmp_path, served, stack)
-
-
-class ServedElsewhere(Served):
-    """Stubs of a controller that is another process."""
-
-    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
-        self._address = address
-        self.quotas = quota_grpc.QuotaServiceStub(channel)
-        self.agents = admin_grpc.AgentAdminServiceStub(channel)
-        self.links = link_grpc.AgentLinkServiceStub(channel)
-        self.rules = rules_grpc.RulesServiceStub(channel)
-        self.channel = channel
-
-    @property
-    def address(self) -> str:
-        return self._address
 
 
 async def retarget(fleet: Fleet, targets: Iterator[int], reached: list[int]) -> None:

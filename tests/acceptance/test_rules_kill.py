@@ -14,7 +14,7 @@ import grpc
 
 from quotafleet.v1 import rules_service_pb2 as pb
 from quotafleet.v1 import rules_service_pb2_grpc as rules_grpc
-from tests.acceptance.test_controller_kill import ControllerProcess
+from tests.pair_kit import ControllerProcess
 from tests.server_kit import until
 from tests.tariff_kit import OPTIONS, envelope, many, message
 
