@@ -198,6 +198,19 @@ class PostgresServer:
     ) -> None:
         self.close()
 
+    def give(self, name: str, content: bytes) -> None:
+        """Put a file of the server's user into its data; it is taken up with the next start."""
+        file = self.folder / "data" / name
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_bytes(content)
+        if self._user is not None and self._group is not None:
+            os.chown(file, self._user, self._group)
+
+    def configure(self, settings: Mapping[str, str | int]) -> None:
+        """Have these settings beside, or instead of, those it has, from the next start on."""
+        self._settings |= settings
+
     def _initialize(self) -> None:
         if not self._may_run():
             self._copy_programs()

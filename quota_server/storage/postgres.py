@@ -7,12 +7,13 @@ of its own; see `loading`. Reads see one moment (REPEATABLE READ).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from sqlalchemy import Connection, event, exc, text
@@ -39,6 +40,7 @@ _STATEMENTS_KEPT: Final = 500
 #: Commits that are durable before they are answered.
 _DURABLE: Final = ("on", "remote_write", "remote_apply")
 
+_MAX_PORT: Final = 65_535
 _SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
 
 
@@ -62,18 +64,28 @@ _OWN: Final = {
 }
 
 
+_host: Final = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?").fullmatch
+_UNREADABLE: Final = (
+    "the URL of the database cannot be read: it is postgresql://USER:PASSWORD@HOST:PORT/NAME, with every character "
+    "of the password that is no letter or digit written as % and its two hexadecimal digits"
+)
+
+
 def is_postgres(where: str | Path) -> bool:
     """Whether this is the URL of a PostgreSQL database."""
     return isinstance(where, str) and where.partition("://")[0] in _SCHEMES and "://" in where
 
 
 def read_options(where: str) -> PostgresOptions:
-    """Takes a URL apart. Raises DatabaseUnusable, and says no password."""
+    """Takes a URL apart. Raises DatabaseUnusable, and says no password, nor what may be a part of one."""
     try:
         parts = urlsplit(where)
         given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise DatabaseUnusable("the URL of the database cannot be read") from error
+    except ValueError:
+        raise DatabaseUnusable(_UNREADABLE) from None  # what it says may be a part of the password
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if parts.fragment or "@" in parts.path or not all(map(_is_host, hosts)):
+        raise DatabaseUnusable(_UNREADABLE)
     own: dict[str, int] = {}
     for name, value in given:
         if name in _OWN:
@@ -82,8 +94,13 @@ def read_options(where: str) -> PostgresOptions:
                 raise DatabaseUnusable(f"the database's {name}: must be a number from {least} to {most}")
             own[name] = int(value)
     others = urlencode([(name, value) for name, value in given if name not in _OWN])
-    url = urlunsplit(("postgresql", parts.netloc, parts.path, others, ""))
-    return PostgresOptions(url, **own)
+    url = f"postgresql://{parts.netloc}{parts.path}"
+    return PostgresOptions(f"{url}?{others}" if others else url, **own)
+
+
+def _is_host(text: str) -> bool:
+    found = _host(text)
+    return found is not None and int(found[1] or 0) <= _MAX_PORT
 
 
 class PostgresDatabase:
@@ -200,7 +217,9 @@ def check_server(connection: Connection) -> None:
     row = connection.execute(
         text(
             "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,"
-            " current_setting('synchronous_commit') AS commits, current_setting('fsync') AS fsync"
+            " current_setting('synchronous_commit') AS commits, current_setting('fsync') AS fsync,"
+            " current_setting('default_transaction_read_only') AS read_only,"
+            " current_setting('server_encoding') AS encoding"
         )
     ).one()
     if row.version < OLDEST_SERVER:
@@ -211,6 +230,13 @@ def check_server(connection: Connection) -> None:
         raise DatabaseUnusable(
             "this server is a replica and takes no changes: name the primary, or promote this one and then run "
             "`quota-server recover`"
+        )
+    if row.read_only != "off":
+        raise DatabaseUnusable("default_transaction_read_only is on here: set it to 'off' for this role")
+    if row.encoding != "UTF8":
+        raise DatabaseUnusable(
+            f"the encoding of this database is {row.encoding}, which has no room for every name and reason: make one "
+            "with ENCODING 'UTF8'"
         )
     if row.commits not in _DURABLE:
         raise DatabaseUnusable(

@@ -45,12 +45,14 @@ async def migrate_database(where: str | Path, service_role: str = "") -> Schema:
 
     A PostgreSQL role that is named is granted what serving needs, and nothing else. Raises DatabaseUnusable.
     """
-    before = (await look_at_database(where)).stored
     if not is_postgres(where):
+        before = (await look_at_database(where)).stored
         async with open_sqlite(sqlite_path(where)):
             return Schema(before, newest_schema())
     options = replace(read_options(str(where)), statement_timeout_ms=0, lock_timeout_ms=0)
     async with engine_of(options) as engine, usable(engine) as connection:
+        await connection.run_sync(check_server)
+        before = await connection.run_sync(schema_of)
         await connection.run_sync(migrate)
         if service_role:
             await connection.run_sync(_grant, service_role)
