@@ -84,7 +84,7 @@ class Transaction(Protocol):
         """The enrolled agent of that name, else the agent of that uid; loaded."""
 
     async def count_unheard(self, generation: int) -> int:
-        """Epochs that are not settled and have not been heard in `generation`."""
+        """Epochs that are not settled and have not been heard in `generation`; asked by who ends the recovery."""
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
         """What was answered to this request_id before."""

@@ -87,6 +87,8 @@ class SqlTransaction:
         return next(named, None) or self._book.agents.get(name_or_uid)
 
     async def count_unheard(self, generation: int) -> int:
+        # Whoever asks is about to end the recovery: alone from here on, before anything of it is locked.
+        await self._run(saving.lock_meta)
         stored = await self._run(loading.unheard_epochs, generation)
         here = self._book.epochs
         unheard = [e for e in here.values() if not e.settled and e.heard_generation < generation]

@@ -58,7 +58,7 @@ def is_changed(book: Book) -> bool:
 def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) -> None:
     """Writes everything that differs from what is stored."""
     if book.meta_changed:
-        _lock_meta(connection)
+        lock_meta(connection)
         _write(connection, tables.meta, [{"id": 1, **META.write(book.meta)}], replacing=True)
     _save_records(connection, book)
     if book.everything_recovers:
@@ -111,7 +111,7 @@ def _write(connection: Connection, table: Table, rows: Sequence[dict[str, Any]],
         connection.execute(_from_arrays(table, names, replacing), columns)
 
 
-def _lock_meta(connection: Connection) -> None:
+def lock_meta(connection: Connection) -> None:
     """Nobody else's transaction is under way, nor begins, until this one ends; see `loading.share_meta`.
 
     Of two that want it at once, one is given up, and tried again.
