@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 
 #: Sweeps, and renewals of the lease, per heartbeat.
 SWEEPS_PER_HEARTBEAT: Final = 2
-#: A controller that was not heard of for so many heartbeats is gone, and its streams with it.
+#: A controller that was not heard of for so many heartbeats, and this long at least, is gone with its streams.
 LEASE_HEARTBEATS: Final = 2
+LEAST_LEASE_MS: Final = 3_000
 #: Notices that come within this time are looked into together.
 _GATHER_SECONDS: Final = 0.005
 
@@ -169,6 +170,7 @@ class Others:
         """Looks where notices point to, and everywhere in every sweep; and passes on what was answered here."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look(), name="fleet: other controllers")
+            tasks.create_task(self._keep_lease(), name="fleet: lease")
             tasks.create_task(self._tell(), name="fleet: answers for others")
             tasks.create_task(self._take_in_tariff(), name="fleet: tariff data of others")
 
@@ -196,7 +198,6 @@ class Others:
 
     async def _follow(self, notice: Notice) -> None:
         if notice.everything:
-            await self._renew()
             self._next_sweep_ms = self._clock.monotonic_ms() + self._heartbeat_ms // SWEEPS_PER_HEARTBEAT
         for number, agents in notice.answers.items():
             self._rounds.answered_elsewhere(number, agents)
@@ -210,9 +211,18 @@ class Others:
         if notice.tariff or notice.everything:
             self._tariff.set()
 
+    async def _keep_lease(self) -> None:
+        """By itself: what takes long elsewhere must not look like an end."""
+        while True:
+            try:
+                await self._renew()
+            except StoreUnavailable as refusal:
+                self._host.store_failed(refusal)
+            await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
+
     async def _renew(self) -> None:
         leases = self._around.leases
-        if not await again(lambda: leases.renew(LEASE_HEARTBEATS * self._heartbeat_ms)):
+        if not await again(lambda: leases.renew(max(LEASE_HEARTBEATS * self._heartbeat_ms, LEAST_LEASE_MS))):
             _log.error("the other controllers took this one for gone: every agent says hello again")
             await again(leases.begin)
             self._host.hello_again()
