@@ -210,6 +210,14 @@ class Fleet:
         async with self._step:
             self.dispatch(await read())
 
+    def moved(self, agent: AgentKey, dial: int) -> None:
+        """See `others.Host`. Whoever waits for the agent goes on waiting: it is only elsewhere."""
+        connection = self._connections.get(agent)
+        if connection is not None and connection.session.dial < dial:
+            del self._connections[agent]
+            connection.session.supersede()
+            connection.wake.set()
+
     def hello_again(self) -> None:
         """See `others.Host`."""
         for connection in self._connections.values():

@@ -52,6 +52,8 @@ class Notice:
     overrides: set[str] = field(default_factory=set)
     #: Enrolments have ended.
     ended: bool = False
+    #: Agents that others have welcomed, by the dial of the stream.
+    linked: dict[AgentKey, int] = field(default_factory=dict)
     #: Tariff data was stored.
     tariff: bool = False
     questions: set[Question] = field(default_factory=set)
@@ -68,6 +70,8 @@ class Notice:
         self.ended |= newer.ended
         self.tariff |= newer.tariff
         self.everything |= newer.everything
+        for agent, dial in newer.linked.items():
+            self.linked[agent] = max(dial, self.linked.get(agent, 0))
         for number, agents in newer.answers.items():
             self.answers.setdefault(number, set()).update(agents)
 
@@ -136,6 +140,9 @@ class Host(Protocol):
     async def look(self, read: Callable[[], Awaitable[Effects]]) -> None:
         """Sends what is read; nothing is committed here between the two."""
 
+    def moved(self, agent: AgentKey, dial: int) -> None:
+        """Ends the agent's stream if it is older than this one, which is on another controller."""
+
     def hello_again(self) -> None:
         """Ends every stream: the agents dial again."""
 
@@ -199,6 +206,8 @@ class Others:
     async def _follow(self, notice: Notice) -> None:
         if notice.everything:
             self._next_sweep_ms = self._clock.monotonic_ms() + self._heartbeat_ms // SWEEPS_PER_HEARTBEAT
+        for agent, dial in notice.linked.items():
+            self._host.moved(agent, dial)
         for number, agents in notice.answers.items():
             self._rounds.answered_elsewhere(number, agents)
         await self._host.look(lambda: self._read(notice))

@@ -27,6 +27,8 @@ def payloads_of(book: Book) -> Iterator[dict[str, Any]]:
             yield {kind: some}
     if any(isinstance(record, Epoch) and record.ended and record.online for record in changed):
         yield {"ended": True}
+    for some in in_parts([(*agent, book.epochs[agent].last_dial) for agent in sorted(book.linked)]):
+        yield {"linked": some}
 
 
 def read_payload(said: dict[str, Any], controller: str) -> Notice:
@@ -35,6 +37,7 @@ def read_payload(said: dict[str, Any], controller: str) -> Notice:
         quotas=set(said.get("quotas", ())),
         overrides=set(said.get("overrides", ())),
         ended=bool(said.get("ended")),
+        linked={AgentKey(uid, epoch): dial for uid, epoch, dial in said.get("linked", ())},
         tariff=bool(said.get("tariff")),
         everything=bool(said.get("everything")),
     )

@@ -51,6 +51,8 @@ class Book:
         self.new_charged_copies: list[tuple[AgentKey, str]] = []
         #: Allocations that got a new revision in this transaction.
         self.revised: set[AllocationKey] = set()
+        #: Enrolments whose new stream was accepted in this transaction.
+        self.linked: set[AgentKey] = set()
         #: Quotas whose sums or settings changed.
         self.touched: set[str] = set()
         self.meta_changed = False

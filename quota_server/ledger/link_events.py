@@ -161,6 +161,7 @@ class LinkEvents:
             adopted_generation=max(epoch.adopted_generation, generation),
         )
         self._book.decide(epoch)
+        self._book.linked.add(epoch.key)
         for standing in hello.standings:
             if adopting or AllocationKey(standing.quota_uid, *epoch.key) not in self._book.allocations:
                 self._adopt(epoch, standing, hello.dial)

@@ -46,6 +46,8 @@ async def migrate_database(where: str | Path, service_role: str = "") -> Schema:
     A PostgreSQL role that is named is granted what serving needs, and nothing else. Raises DatabaseUnusable.
     """
     if not is_postgres(where):
+        if service_role:
+            raise DatabaseUnusable("SQLite has no roles: whoever may read the file may do everything with it")
         before = (await look_at_database(where)).stored
         async with open_sqlite(sqlite_path(where)):
             return Schema(before, newest_schema())
@@ -91,7 +93,10 @@ def _look(connection: Connection) -> Schema:
 
 def _grant(connection: Connection, role: str) -> None:
     to = connection.dialect.identifier_preparer.quote_identifier(role)
-    connection.execute(text(f"GRANT USAGE ON SCHEMA {_schema(connection)} TO {to}"))
+    schema = _schema(connection)
+    # Before version 15 everybody might make tables in it.
+    connection.execute(text(f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"))
+    connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {to}"))
     for table in metadata.tables:
         connection.execute(text(f"GRANT {_GRANTS.get(table, _USUAL)} ON {table} TO {to}"))
     connection.execute(text(f"GRANT SELECT ON alembic_version TO {to}"))

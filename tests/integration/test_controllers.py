@@ -12,11 +12,14 @@ import pytest
 
 from quota_server.errors import StoreConflict, StoreUnavailable
 from quota_server.fleet.again import TRIES, again
+from quota_server.fleet.connection import Connection
+from quota_server.fleet.protocol import AgentSession
+from quota_server.ledger.model import AgentKey
 from quota_server.storage.notices import PostgresNotices
 from quotafleet.v1 import quota_service_pb2 as pb
 from tests.databases import on_postgres
 from tests.postgres_kit import shared_server
-from tests.server_kit import Agent, Fleet, Served, open_controller
+from tests.server_kit import Agent, Fleet, Served, open_controller, until
 
 pytestmark = on_postgres
 
@@ -125,6 +128,20 @@ async def test_units_freed_on_one_controller_serve_who_waits_on_the_other(two: T
     spent = await two.fleet.hungry(two.agents[0], total=100)
     assert spent == 100
     assert (await two.fleet.count()).count == 100
+
+
+async def test_a_newer_stream_on_the_other_controller_ends_the_older_one(two: Two) -> None:
+    await two.link()
+    agent = two.agents[0]
+    key = AgentKey(agent.credential.agent_uid, agent.credential.epoch)
+    older = two.first.app.fleet._connections[key]
+    newer = Connection(AgentSession(BEAT_MS, 0))
+    event = newer.session.received(await agent.gate.hello(), 0)
+    assert event is not None
+    await two.second.app.fleet.handle(newer, event)
+    await until(lambda: older.session.ending is not None, "the older stream is ended")
+    await two.second.app.fleet.closed(newer)
+    await until(lambda: two.first.app.fleet.is_connected(key), "it has dialled again")
 
 
 # --- who is gone -----------------------------------------------------------------------------------------------------
