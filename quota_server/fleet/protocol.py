@@ -113,7 +113,10 @@ class AgentSession:
                     self._outbox.append(message)
 
     def post(self, updates: Iterable[AllocationUpdate], overrides: Iterable[OverrideUpdate] = ()) -> None:
-        """New state for the agent; a newer one of the same quota replaces what was not sent yet."""
+        """New state for the agent; a newer one of the same quota replaces what was not sent yet.
+
+        An override's end is not told: it is the agent's own word, and no state that an agent takes from a controller.
+        """
         if self.phase not in (Phase.ONLINE, Phase.GREETED):
             return
         for update in updates:
@@ -121,7 +124,8 @@ class AgentSession:
             if known is None or known.revision < update.revision:
                 self._updates[update.quota_uid] = update
         for override in overrides:
-            self._overrides[override.override_id, override.ask_id] = override
+            if override.state not in (OverrideState.USED, OverrideState.DEAD):
+                self._overrides[override.override_id, override.ask_id] = override
 
     def ask(self, question: ReportRequest) -> None:
         """Asks the agent to report now."""

@@ -161,6 +161,13 @@ def test_an_approval_is_not_said_again_within_a_heartbeat() -> None:
     assert session.outgoing(BEAT - 1) == []
 
 
+def test_the_end_of_an_override_is_the_agents_word_and_not_told_to_it() -> None:
+    session = online()
+    for state in (OverrideState.USED, OverrideState.DEAD):
+        session.post((), [OverrideUpdate("o", "ask", "q", 5, state)])
+    assert session.outgoing(0) == []
+
+
 def test_an_answer_that_opens_nothing_is_said_once() -> None:
     """Should it be lost, the agent asks again."""
     session = online()
