@@ -15,8 +15,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 import pytest
 from sqlalchemy import Connection, create_engine
 
-from quota_server.storage.migrating import migrate
 from quota_server.storage.postgres import engine_of, read_options
+from quota_server.storage.upkeep import migrate_database
 from tests.migrated import put_database
 from tests.postgres_kit import shared_server
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 on_both = pytest.mark.usefixtures("each_database")
 on_postgres = pytest.mark.usefixtures("postgres_database")
 
+#: The role of the controllers.
+SERVICE = "service"
 _TEMPLATE = "migrated"
 _made: list[str] = []
 _numbers = itertools.count(1)
@@ -49,15 +51,24 @@ def chosen(kind: str) -> Iterator[None]:
 
 
 async def put(file: Path) -> str | Path:
-    """A migrated database for what would be kept in `file`: an empty one if it is new. Its path, or its URL."""
+    """A migrated database for what would be kept in `file`: an empty one if it is new. Its path, or its URL.
+
+    The URL is that of a role which has what `database migrate` grants, and nothing else: so every test that runs on
+    PostgreSQL shows that this is enough.
+    """
     if _opened is None:
         put_database(file)
         return file
-    return await _postgres(_opened, file, await migrated())
+    return _as(SERVICE, await _postgres(_opened, file, await migrated()))
+
+
+def as_owner(url: str) -> str:
+    """The URL for whoever may do everything with the database."""
+    return _as("postgres", url)
 
 
 async def put_empty(file: Path) -> str | Path:
-    """An empty database without a schema for what would be kept in `file`: its path, where nothing is, or its URL."""
+    """An empty database without a schema for what would be kept in `file`: its path, or the URL of its owner."""
     return file if _opened is None else await _postgres(_opened, file, None)
 
 
@@ -66,7 +77,7 @@ async def run_on(
 ) -> T:
     """Calls `work(connection, ...)` in a transaction of its own, past everything that the program does."""
     if isinstance(where, str):
-        async with engine_of(read_options(where)) as engine, engine.begin() as connection:
+        async with engine_of(read_options(as_owner(where))) as engine, engine.begin() as connection:
             return await connection.run_sync(work, *args, **kwargs)
     file_engine = create_engine(f"sqlite:///{where}")
     try:
@@ -92,7 +103,12 @@ async def migrated() -> str:
     server = await asyncio.to_thread(shared_server)
     if not _made:
         await server.create_database(_TEMPLATE)
-        async with engine_of(read_options(server.url(_TEMPLATE))) as engine, engine.begin() as connection:
-            await connection.run_sync(migrate)
+        await server.execute("postgres", f"CREATE ROLE {SERVICE} LOGIN")
+        await migrate_database(server.url(_TEMPLATE), SERVICE)
         _made.append(_TEMPLATE)
     return _TEMPLATE
+
+
+def _as(role: str, url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{role}@{rest.rpartition('@')[2]}"

@@ -42,10 +42,11 @@ def run(*command: str, folder: Path, **variables: str) -> Ran:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A controller on the data in `folder`, from ready to its drain; its address."""
+def serving(folder: Path, **variables: str) -> Iterator[str]:
+    """A controller on the data in `folder`, or as the variables say, from ready to its drain; its address."""
     command = [*QUOTA_SERVER, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--heartbeat", "0.2"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, **variables}
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         try:
             address = (

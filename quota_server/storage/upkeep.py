@@ -28,6 +28,10 @@ _GRANTS: Final[Mapping[str, str]] = {
     "tariff_transactions": _ADD,
     "tariff_versions": _ADD,
 }
+_OWNED_BY_OTHERS: Final = text(
+    "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'alembic_version'::regclass"
+    " AND NOT pg_has_role(relowner, 'USAGE')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,9 @@ def _look(connection: Connection) -> Schema:
 
 
 def _grant(connection: Connection, role: str) -> None:
+    # PostgreSQL itself only warns whoever grants what he may not grant.
+    if owner := connection.execute(_OWNED_BY_OTHERS).scalar():
+        raise DatabaseUnusable(f"the tables belong to {owner!r}, who alone can grant: migrate as that role")
     to = connection.dialect.identifier_preparer.quote_identifier(role)
     schema = _schema(connection)
     # Before version 15 everybody might make tables in it.

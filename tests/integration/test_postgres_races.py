@@ -224,13 +224,8 @@ async def test_a_repeat_that_waited_for_the_quota_behind_the_first_is_not_carrie
     async with shared_server().connected(await database_name(one)) as holder:
         async with holder.transaction():
             await holder.execute("SELECT 1 FROM quotas WHERE uid = 'q-one' FOR UPDATE")
-            both = asyncio.gather(
-                *(
-                    again(lambda c=c: c.administration.set_target(call("r-1"), "one", 900, None))
-                    for c in pair
-                ),
-                return_exceptions=True,
-            )
+            repeated = [partial(c.administration.set_target, call("r-1"), "one", 900, None) for c in pair]
+            both = asyncio.create_task(outcomes(*repeated))
             await until_somebody_waits(other)
         ends = await both
     (repeat,) = [end for end in ends if isinstance(end, Exception)]

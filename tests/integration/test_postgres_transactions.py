@@ -203,7 +203,7 @@ async def test_who_waits_too_long_for_a_lock_finds_the_store_unavailable(
 
 async def test_a_deadlock_is_a_conflict_of_which_nothing_is_kept(url: str) -> None:
     """Only whoever loads against the order of the keys can come into one."""
-    async with opened(url, "deadlock_timeout=20ms") as (_, store):
+    async with opened(databases.as_owner(url), "deadlock_timeout=20ms") as (_, store):
         both_hold = asyncio.Barrier(2)
 
         async def change(first: str, second: str) -> None:
