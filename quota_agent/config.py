@@ -83,7 +83,7 @@ def read_credential(path: Path) -> Credential:
         raise BadConfig(f"cannot read the credential {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise BadConfig(f"{path} is not a credential: it is not text") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & (stat.S_IRWXG | stat.S_IRWXO) and not _is_from_systemd(path):
         log.warning("others than its owner can read the credential: run `chmod 600 %s`", path)
     try:
         fields = json.loads(text)
@@ -99,6 +99,12 @@ def read_credential(path: Path) -> Credential:
         _text(fields, path, MAX_TOKEN_CHARS, "token", "token"),
     )
     return Credential(agent, uid, _epoch(fields, path), token)
+
+
+def _is_from_systemd(path: Path) -> bool:
+    """Whether systemd hands it over: then an access list says who may read it, and its mode says little."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and path.absolute().is_relative_to(str(folder))
 
 
 def _text(fields: dict[str, Any], path: Path, max_chars: int, *names: str) -> str:

@@ -213,7 +213,7 @@ _BROUGHT: Final[Mapping[str, Rows]] = {
             }
         ],
     },
-    "0003": {"controllers": [{"uid": "c-1", "address": "127.0.0.1:1", "start_ms": 1, "seen_ms": 2}]},
+    "0003": {"controllers": [{"uid": "c-1", "address": "127.0.0.1:1", "start_ms": 1, "lease_until_ms": 2}]},
 }
 #: Columns that a schema added to tables that were there: what every older row has in them.
 _ADDED: Final[Mapping[str, Mapping[str, Row]]] = {"0003": {"epochs": {"owner": ""}}}

@@ -45,7 +45,8 @@ class Uplink:
         self._backoff = Backoff(targets, random)
         self._conversation: Conversation | None = None
         self._redialled = False
-        self._last_trouble = ""
+        #: The last trouble with each controller.
+        self._troubles: dict[str, str] = {}
 
     @property
     def connected(self) -> bool:
@@ -106,8 +107,8 @@ class Uplink:
     def _trouble(self, target: str, what: str) -> None:
         """Log why a stream ended; the same trouble over and over only once."""
         line = f"no link to the controller controller={target} reason={what!r}"
-        log.log(logging.DEBUG if line == self._last_trouble else logging.WARNING, line)
-        self._last_trouble = line
+        log.log(logging.DEBUG if line == self._troubles.get(target) else logging.WARNING, line)
+        self._troubles[target] = line
 
     async def _converse(self, target: str) -> Close:
         async with self._dial_target(target) as begin:
@@ -120,4 +121,4 @@ class Uplink:
 
     def _welcomed(self, target: str) -> None:
         log.info("linked to the controller controller=%s", target)
-        self._last_trouble = ""
+        self._troubles.clear()

@@ -65,4 +65,5 @@ def finish(
     if session.as_json:
         print_json(answer)
     else:
-        say(f"the recovery of {answer.quotas} quotas has ended: limits grow again", "green")
+        quotas = "1 quota" if answer.quotas == 1 else f"{answer.quotas} quotas"
+        say(f"the recovery of {quotas} has ended: limits grow again", "green")

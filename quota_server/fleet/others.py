@@ -116,7 +116,10 @@ class Leases(Protocol):
         """This controller serves from now on."""
 
     async def renew(self, lease_ms: int) -> bool:
-        """It still does; whether the others took it for gone. Ends the streams of those that are silent for so long."""
+        """It serves for so long from now on, and ends the streams of those whose time is over.
+
+        False if the others have ended it: it has to begin again.
+        """
 
     async def end(self) -> None:
         """It serves no more."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
+import asyncpg
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +17,8 @@ from quota_server.errors import StoreConflict, StoreUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: What is raised, as the driver raises it, while a connection is made.
+UNREACHABLE: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 #: Classes of SQLSTATE that say the program is wrong, not the database: feature, data, constraint, syntax.
 _MISTAKES: Final = ("0A", "21", "22", "23", "42")
 #: Another transaction was in the way, and this one is gone: serialization, deadlock, a row that came in meanwhile.
@@ -98,8 +101,8 @@ def translated() -> Iterator[None]:
         if error.connection_invalidated:
             raise StoreConflict(f"the connection to the database was lost: {error.orig}") from error
         _raise_kind(error)
-    except OSError as error:
-        raise StoreUnavailable(f"the database cannot be reached: {error}") from error
+    except UNREACHABLE as error:
+        raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
 
 
 def _raise_state(sqlstate: str, error: exc.DBAPIError) -> None:

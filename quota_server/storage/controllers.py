@@ -22,6 +22,9 @@ from sqlalchemy.sql import ColumnElement
 from quota_server.storage.connected import Database
 from quota_server.storage.tables import controllers, epoch_is_online, epochs
 
+#: Until the first renewal.
+_FIRST_LEASE_MS = 10_000
+
 
 class SqlControllers:
     """One controller among those of an open database. `alone`: nobody else can have it open.
@@ -53,16 +56,19 @@ def _begin(connection: Connection, uid: str, address: str, alone: bool) -> None:
         connection.execute(delete(controllers))
         connection.execute(update(epochs).where(epoch_is_online).values(online=False))
     now = _now_ms(connection)
-    connection.execute(insert(controllers).values(uid=uid, address=address, start_ms=now, seen_ms=now))
+    until = now + _FIRST_LEASE_MS
+    connection.execute(
+        insert(controllers).values(uid=uid, address=address, start_ms=now, lease_until_ms=until)
+    )
 
 
 def _renew(connection: Connection, uid: str, lease_ms: int) -> bool:
     now = _now_ms(connection)
-    silent = select(controllers.c.uid).where(controllers.c.uid != uid, controllers.c.seen_ms < now - lease_ms)
+    silent = select(controllers.c.uid).where(controllers.c.uid != uid, controllers.c.lease_until_ms < now)
     # Whom another controller is ending already is skipped.
     gone = connection.execute(silent.with_for_update(skip_locked=True)).scalars()
     _end(connection, _all(gone))
-    mine = update(controllers).where(controllers.c.uid == uid).values(seen_ms=now)
+    mine = update(controllers).where(controllers.c.uid == uid).values(lease_until_ms=now + lease_ms)
     return connection.execute(mine).rowcount == 1
 
 

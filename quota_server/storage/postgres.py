@@ -20,7 +20,15 @@ from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from quota_server.errors import DatabaseUnusable, StoreConflict
-from quota_server.storage.connected import Connected, begin, commit, roll_back, to_the_end, translated
+from quota_server.storage.connected import (
+    UNREACHABLE,
+    Connected,
+    begin,
+    commit,
+    roll_back,
+    to_the_end,
+    translated,
+)
 from quota_server.storage.migrating import check_schema
 
 _log = logging.getLogger(__name__)
@@ -35,6 +43,7 @@ _CONNECT_SECONDS: Final = 10.0
 _POOL_SECONDS: Final = 10.0
 #: Added to a statement's own timeout: a server that does not even answer that is taken for gone.
 _SILENCE_SECONDS: Final = 5.0
+_IDLE_MS: Final = 30_000
 #: Statements whose plans a connection keeps.
 _STATEMENTS_KEPT: Final = 500
 #: Commits that are durable before they are answered.
@@ -195,7 +204,11 @@ async def connect(options: PostgresOptions, purpose: str) -> asyncpg.Connection[
             "application_name": f"quota-server {purpose}",
             "statement_timeout": str(options.statement_timeout_ms),
             "lock_timeout": str(options.lock_timeout_ms),
-            "idle_in_transaction_session_timeout": str(2 * options.statement_timeout_ms),
+            # So soon the locks of a controller that has vanished, or hangs, are let go.
+            "idle_in_transaction_session_timeout": str(_IDLE_MS),
+            "tcp_keepalives_idle": "15",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
         },
     )
 
@@ -208,7 +221,7 @@ async def usable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     except exc.DBAPIError as error:
         raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from error
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (*UNREACHABLE, ValueError) as error:  # a ValueError is about the URL, or a file that it names
         raise DatabaseUnusable(f"the database cannot be reached: {error or type(error).__name__}") from error
 
 

@@ -316,12 +316,12 @@ answers = Table(
     PrimaryKeyConstraint("request_id"),
 )
 
-#: Controllers that serve, each with the database's own time when it was last heard of.
+#: Controllers that serve, each until its lease ends, in the database's own time.
 controllers = Table(
     "controllers",
     metadata,
     *_text("uid", "address"),
-    *_integer("start_ms", "seen_ms"),
+    *_integer("start_ms", "lease_until_ms"),
     PrimaryKeyConstraint("uid"),
 )
 

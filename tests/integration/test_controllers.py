@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from quota_server.clock import SystemClock
 from quota_server.errors import StoreConflict, StoreUnavailable
 from quota_server.fleet.again import TRIES, again
 from quota_server.fleet.connection import Connection
 from quota_server.fleet.protocol import AgentSession
-from quota_server.ledger.model import AgentKey
 from quota_server.storage.notices import PostgresNotices
 from quotafleet.v1 import quota_service_pb2 as pb
 from tests.databases import on_postgres
@@ -130,18 +130,24 @@ async def test_units_freed_on_one_controller_serve_who_waits_on_the_other(two: T
     assert (await two.fleet.count()).count == 100
 
 
-async def test_a_newer_stream_on_the_other_controller_ends_the_older_one(two: Two) -> None:
-    await two.link()
-    agent = two.agents[0]
-    key = AgentKey(agent.credential.agent_uid, agent.credential.epoch)
-    older = two.first.app.fleet._connections[key]
-    newer = Connection(AgentSession(BEAT_MS, 0))
-    event = newer.session.received(await agent.gate.hello(), 0)
+async def dial(served: Served, agent: Agent) -> Connection:
+    """A stream of an agent that says hello, and nothing else."""
+    connection = Connection(AgentSession(BEAT_MS, SystemClock().monotonic_ms()))
+    event = connection.session.received(await agent.gate.hello(), 0)
     assert event is not None
-    await two.second.app.fleet.handle(newer, event)
+    await served.app.fleet.handle(connection, event)
+    assert connection.welcomed
+    return connection
+
+
+async def test_a_newer_stream_on_the_other_controller_ends_the_older_one(two: Two) -> None:
+    agent = await two.fleet.agent("a", connect=False)
+    older = await dial(two.first, agent)
+    newer = await dial(two.second, agent)
     await until(lambda: older.session.ending is not None, "the older stream is ended")
-    await two.second.app.fleet.closed(newer)
-    await until(lambda: two.first.app.fleet.is_connected(key), "it has dialled again")
+    assert newer.session.ending is None
+    for connection, served in ((older, two.first), (newer, two.second)):
+        await served.app.fleet.closed(connection)
 
 
 # --- who is gone -----------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ async def test_the_options_reach_the_connections(tmp_path: Path) -> None:
         assert await database.read(ask, f"SELECT {query}") == {
             "statement_timeout": "12s",
             "lock_timeout": "3s",
-            "idle_in_transaction_session_timeout": "24s",
+            "idle_in_transaction_session_timeout": "30s",
         }
         named = await database.read(ask, "SELECT current_setting('application_name') AS name")
         assert named["name"].startswith("quota-server ")

@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("uid", TEXT, nullable=False),
         sa.Column("address", TEXT, nullable=False),
         sa.Column("start_ms", sa.BigInteger(), nullable=False),
-        sa.Column("seen_ms", sa.BigInteger(), nullable=False),
+        sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("uid", name="pk_controllers"),
     )
     op.add_column("epochs", sa.Column("owner", TEXT, nullable=False, server_default=""))
