@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,8 @@ class Tables:
     #: In order; the number of an entry is its place, counted from 1.
     history: list[Note] = field(default_factory=list)
     reached: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: Controllers that serve, and when each was heard of last, in the database's own time.
+    controllers: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryTransaction:
@@ -184,26 +186,30 @@ class MemoryLedgerStore:
 
     def __init__(self) -> None:
         self.tables = Tables()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
+
+    def _turn(self) -> AbstractAsyncContextManager[object]:
+        """Of all who write only one is within it."""
+        return self._lock
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
-        async with self._turn:
+        async with self._turn():
             transaction = MemoryTransaction(self.tables)
             yield transaction
             transaction.commit()
 
     async def put_back_online_flags(self) -> None:
-        async with self._turn:
+        async with self._turn():
             epochs = self.tables.epochs
             self.tables.epochs = {key: replace(epoch, online=False) for key, epoch in epochs.items()}
 
     async def record_round(self, round_id: str, reached: Sequence[dict[str, Any]]) -> None:
-        async with self._turn:
+        async with self._turn():
             self.tables.reached[round_id] = list(reached)
 
     async def replace_answer(self, request_id: str, answer: bytes) -> None:
-        async with self._turn:
+        async with self._turn():
             if request_id in self.tables.answers:
                 before = self.tables.answers[request_id]
                 self.tables.answers[request_id] = replace(before, answer=answer)

@@ -9,12 +9,16 @@ START_MS = 1_782_864_000_000
 
 
 class MachineClock:
-    """Both clocks of one machine, as `quota_agent.clock.Clock` and `quota_server.clock.Clock` want them."""
+    """Both clocks of one machine, as `quota_agent.clock.Clock` and `quota_server.clock.Clock` want them.
 
-    def __init__(self, loop: SimLoop) -> None:
+    `skew_ms` is by how much it is wrong when it is right.
+    """
+
+    def __init__(self, loop: SimLoop, skew_ms: int = 0) -> None:
         self._loop = loop
+        self._skew_ms = skew_ms
         #: The wall clock said `_base_ms` at `_since_ms` of simulated time, and goes on at `_rate` since.
-        self._base_ms = float(START_MS)
+        self._base_ms = float(START_MS + skew_ms)
         self._since_ms = 0.0
         self._rate = 1.0
 
@@ -34,7 +38,7 @@ class MachineClock:
 
     def put_right(self) -> None:
         """What ntp does in the end."""
-        self._set(START_MS + self._loop.time() * 1000, 1.0)
+        self._set(START_MS + self._skew_ms + self._loop.time() * 1000, 1.0)
 
     def _wall(self) -> float:
         return self._base_ms + (self._loop.time() * 1000 - self._since_ms) * self._rate

@@ -44,6 +44,8 @@ class Trouble:
     """How often a write fails so that nobody knows whether it happened; one for all disks."""
 
     unclear_rate: float = 0.0
+    #: How often another transaction is in the way of one of the ledger's.
+    conflict_rate: float = 0.0
 
 
 @dataclass(slots=True)

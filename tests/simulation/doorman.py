@@ -124,7 +124,7 @@ def _simulate(world: World, result: Result, chance: Random) -> None:
 
 
 def _set_up(world: World, chance: Random) -> list[Client]:
-    world.start_controller()
+    world.start_controllers()
     world.run_for(100, sys.maxsize)
     world.operators.open_quota(Quota("", QUOTA, CAPACITY))
     names = [f"client-{number:02}" for number in range(CLIENTS)]
@@ -152,9 +152,9 @@ def _mishap(world: World, clients: list[Client], result: Result, chance: Random)
     if kind == "spike":
         chance.choice(clients).wants += 100
         return
-    world.kill_controller(written=True, noticed=True)
+    world.kill_controllers(written=True, noticed=True)
     away_s = chance.uniform(0, 60) if kind == "loss" else 0
-    world.loop.at(world.loop.time() + away_s, "controller returns", world.start_controller)
+    world.loop.at(world.loop.time() + away_s, "controller returns", world.start_controllers)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from tests.simulation.clocks import MachineClock
 from tests.simulation.network import Stream, Weather
 
 if TYPE_CHECKING:
-    from tests.simulation.machines import AgentMachine
+    from tests.simulation.machines import AgentMachine, ControllerMachine
     from tests.simulation.world import World
 
 Fault = Callable[["World", Random], bool]
@@ -35,12 +35,21 @@ def start_agents(world: World, chance: Random) -> bool:
 
 def kill_controller(world: World, chance: Random) -> bool:
     """Kill -9, or the power is gone: then the agents do not learn of it."""
-    return world.kill_controller(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
+    return world.kill_controller(
+        _controller(world, chance), written=chance.random() < 0.5, noticed=chance.random() < 0.6
+    )
+
+
+def kill_controllers(world: World, chance: Random) -> bool:
+    """All of them at one moment."""
+    return world.kill_controllers(written=chance.random() < 0.5, noticed=chance.random() < 0.6)
 
 
 def start_controller(world: World, chance: Random) -> bool:
-    """It comes back with what its database holds."""
-    return world.start_controller()
+    """Those that are down come back with what their database holds, or most of them."""
+    if len(world.controllers) == 1:
+        return world.start_controllers()
+    return world.start_controllers(lambda: chance.random() < 0.7)
 
 
 def pause_agent(world: World, chance: Random) -> bool:
@@ -53,8 +62,8 @@ def pause_agent(world: World, chance: Random) -> bool:
 
 
 def pause_controller(world: World, chance: Random) -> bool:
-    """SIGSTOP."""
-    process = world.controller.process
+    """SIGSTOP; another controller takes it for gone."""
+    process = _controller(world, chance).process
     was_paused, process.paused = process.paused, process.alive
     return process.paused and not was_paused
 
@@ -62,7 +71,8 @@ def pause_controller(world: World, chance: Random) -> bool:
 def resume(world: World, chance: Random) -> bool:
     """SIGCONT, to all."""
     acted = False
-    for process in [world.controller.process, *(machine.process for machine in world.machines)]:
+    for machine in _everybody(world):
+        process = machine.process
         if process.alive and process.paused:
             process.resume()
             acted = True
@@ -116,11 +126,24 @@ def cut_off(world: World, chance: Random) -> bool:
     return acted
 
 
+def part(world: World, chance: Random) -> bool:
+    """An agent does not reach one of the controllers, nor that one the agent."""
+    machine, controller = chance.choice(world.machines), _controller(world, chance)
+    acted = (machine.name, controller.name) not in world.network.parted
+    world.network.parted.add((machine.name, controller.name))
+    for stream in world.network.streams_of(machine.name):
+        if stream.host is controller:
+            stream.break_(agent_learns=chance.random() < 0.5, server_learns=chance.random() < 0.5)
+    return acted
+
+
 def reach(world: World, chance: Random) -> bool:
     """The network is back, for some."""
-    before = world.network.cut_off
-    world.network.cut_off = {name for name in sorted(before) if chance.random() < 0.4}
-    return world.network.cut_off != before
+    network = world.network
+    before = network.cut_off, network.parted
+    network.cut_off = {name for name in sorted(network.cut_off) if chance.random() < 0.4}
+    network.parted = {pair for pair in sorted(network.parted) if chance.random() < 0.4}
+    return (network.cut_off, network.parted) != before
 
 
 def fill_disk(world: World, chance: Random) -> bool:
@@ -211,19 +234,19 @@ def restore_database_unseen(world: World, chance: Random) -> bool:
 
 
 def heal(world: World) -> None:
-    """Nothing is broken any more, but what is lost."""
+    """Nothing is broken any more, but what is lost; and notices, on which nothing depends, go on being lost."""
     chance = Random(0)
     resume(world, chance)
     empty_disks(world, chance)
     world.trouble.unclear_rate = 0
     world.network.cut_off.clear()
+    world.network.parted.clear()
     world.network.draw_weather = lambda _: Weather()
     for stream in world.network.all_streams():
         for direction in (stream.up, stream.down):
             direction.weather = Weather()
             direction.flow()
-    world.controller.clock.put_right()
-    for machine in world.machines:
+    for machine in _everybody(world):
         machine.clock.put_right()
 
 
@@ -232,13 +255,21 @@ def _running(world: World, chance: Random) -> AgentMachine | None:
     return chance.choice(running) if running else None
 
 
+def _controller(world: World, chance: Random) -> ControllerMachine:
+    return world.controllers[0] if len(world.controllers) == 1 else chance.choice(world.controllers)
+
+
+def _everybody(world: World) -> list[ControllerMachine | AgentMachine]:
+    return [*world.controllers, *world.machines]
+
+
 def _stream(world: World, chance: Random) -> Stream | None:
     streams = world.network.all_streams()
     return chance.choice(streams) if streams else None
 
 
 def _clock(world: World, chance: Random) -> MachineClock:
-    return chance.choice([world.controller.clock, *(machine.clock for machine in world.machines)])
+    return chance.choice(_everybody(world)).clock
 
 
 FAULTS: dict[str, Fault] = {
@@ -247,6 +278,7 @@ FAULTS: dict[str, Fault] = {
         kill_agent,
         start_agents,
         kill_controller,
+        kill_controllers,
         start_controller,
         pause_agent,
         pause_controller,
@@ -256,6 +288,7 @@ FAULTS: dict[str, Fault] = {
         stall,
         flow,
         cut_off,
+        part,
         reach,
         fill_disk,
         fill_database,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -16,23 +16,25 @@ from quota_agent.gate.gate import Gate
 from quota_agent.gate.model import GateSettings
 from quota_agent.uplink.stream import Uplink
 from quota_server.errors import StoreUnavailable
+from quota_server.fleet.again import again
 from quota_server.fleet.fleet import Fleet
+from quota_server.fleet.others import Neighbourhood
 from quota_server.keys import MasterKey
 from quota_server.ledger.administration import Administration
 from quota_server.ledger.enrolment import Enrolments
-from quota_server.ledger.events import HelloEvent, LinkEvent
+from quota_server.ledger.events import LinkEvent
 from quota_server.ledger.link_batch import BatchResult, LinkBatches
 from quota_server.ledger.marks import Marks
 from quota_server.ledger.model import AgentKey
 from quota_server.ledger.recovery import Recovery
 from quota_server.overrides.decisions import Overrides
 from quota_server.services.agent_link_service import AgentLinkService
-from quotafleet.link.messages import Hello
 from tests.memory_store import MemoryLedgerStore
 from tests.simulation.clocks import MachineClock
 from tests.simulation.database import Database, SimLedgerStore
 from tests.simulation.disk import Disk, SimGateStore, Trouble
 from tests.simulation.loop import Process, SimLoop
+from tests.simulation.neighbours import Access, SimLeases, SimSessions
 from tests.simulation.network import Network, ServerContext
 
 _log = logging.getLogger(__name__)
@@ -41,7 +43,9 @@ KEYS = MasterKey(b"k" * 32)
 #: As in `quota_server.app`.
 KEEP_HEARTBEATS = 12
 HEALTH_SECONDS = 1.0
-CONTROLLER = "controller"
+GATHER_MS = 20
+#: By how much clocks of controllers differ that nothing is wrong with.
+SKEW_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +72,32 @@ class Program(Process):
 
 
 class ControllerMachine:
-    """Where quota-server runs."""
+    """Where quota-server runs: the only one on its database, or one of several that hear of each other."""
 
     def __init__(
-        self, loop: SimLoop, seed: str, database: Database, heartbeat_ms: int, trouble: Trouble
+        self,
+        loop: SimLoop,
+        seed: str,
+        name: str,
+        database: Database,
+        heartbeat_ms: int,
+        trouble: Trouble,
     ) -> None:
-        self.clock = MachineClock(loop)
+        chance = Random(f"{seed}/{name}")
+        self.name = name
         self.database = database
         self.heartbeat_ms = heartbeat_ms
         self.lives = 0
-        self.process: Process = Program(loop, CONTROLLER)
+        #: What it is called among the controllers in this life; empty if there is no other.
+        self.uid = ""
+        self.process: Process = Program(loop, name)
         self.process.alive = False
         self._loop = loop
         self._trouble = trouble
-        self._chance = Random(f"{seed}/controller")
+        self._chance = chance
         self._ids = itertools.count(1)
+        self._several = database.channel is not None
+        self.clock = MachineClock(loop, chance.randint(-SKEW_MS, SKEW_MS) if self._several else 0)
         self.store: SimLedgerStore
         self.fleet: Fleet
         self.administration: Administration
@@ -90,27 +105,42 @@ class ControllerMachine:
         self.overrides: Overrides
         self.recovery: Recovery
         self.links: AgentLinkService
+        self.sessions: SimSessions
         self.serving = False
-        #: The hellos that the ledger decides on at this moment, the first with each dial.
-        self.deciding: dict[tuple[AgentKey, int], Hello] = {}
+        self._leases: SimLeases
 
     @property
     def up(self) -> bool:
         """Whether it takes streams and calls."""
         return self.process.alive and self.serving
 
+    def streams(self) -> dict[AgentKey, int]:
+        """The agents whose streams it takes for up, and the dials that opened them."""
+        if not self.up:
+            return {}
+        return {key: connection.session.dial for key, connection in self.fleet._connections.items()}
+
     def start(self) -> None:
         """Begin another life, as `quota_server.app` puts it together."""
         assert not self.process.alive
         self.lives += 1
-        self.process = Program(self._loop, CONTROLLER)
-        self.store = store = SimLedgerStore(self.database, self._loop, self._chance, self._trouble)
+        self.process = Program(self._loop, self.name)
+        self.uid = f"{self.name}.{self.lives}" if self._several else ""
+        self.store = store = SimLedgerStore(self.database, self._loop, self._chance, self._trouble, self.uid)
         self.administration = Administration(store, self._new_id)
         self.overrides = Overrides(store, self._new_id, keep_ms=KEEP_HEARTBEATS * self.heartbeat_ms)
         self.enrolments = Enrolments(store, self._new_id)
         self.recovery = Recovery(store)
-        batches = _Noted(LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms), self.deciding)
-        self.fleet = Fleet(batches, self.administration, self.overrides, store, self.clock, self.heartbeat_ms)
+        self.fleet = Fleet(
+            _Noted(LinkBatches(store, Marks(KEYS.mark_key), self.heartbeat_ms, self.uid), store),
+            self.administration,
+            self.overrides,
+            store,
+            self.clock,
+            self.heartbeat_ms,
+            self._look_around(),
+            GATHER_MS if self._several else 0,
+        )
         self.links = AgentLinkService(self.fleet, KEYS, self.clock, self.heartbeat_ms)
         self.process.begin(self._run(), "controller")
 
@@ -118,7 +148,7 @@ class ControllerMachine:
         """End it at once; `written`: what it was writing is there."""
         self.process.kill()
         self.serving = False
-        self.database.power_loss(written=written)
+        self.database.power_loss(self.process, written=written)
 
     def recover(self) -> None:
         """`quota-server recover`, while it is down."""
@@ -135,12 +165,31 @@ class ControllerMachine:
         """Serve one stream."""
         return self.links.Connect(requests, context)  # type: ignore[arg-type]
 
+    def _look_around(self) -> Neighbourhood | None:
+        if self.database.channel is None:
+            return None
+        access = Access(self.database, self._chance, self._trouble)
+        notices = self.database.channel.listen(self.uid, self.process, access.check)
+        self.sessions, self._leases = SimSessions(access), SimLeases(access, self.uid)
+        return Neighbourhood(self.uid, notices, self.sessions, self._leases, _no_tariff)
+
     async def _run(self) -> None:
-        await self.store.put_back_online_flags()
+        if self._several:
+            await self._begin_lease()
+        else:
+            await self.store.put_back_online_flags()
         self.serving = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self.fleet.run(), name="fleet")
             group.create_task(self._watch_health(), name="health")
+
+    async def _begin_lease(self) -> None:
+        """A controller that cannot write does not start; systemd starts it again."""
+        while True:
+            with suppress(StoreUnavailable):
+                await again(self._leases.begin)
+                return
+            await asyncio.sleep(HEALTH_SECONDS)
 
     async def _watch_health(self) -> None:
         """As `quota_server.app` does."""
@@ -152,40 +201,44 @@ class ControllerMachine:
             await asyncio.sleep(HEALTH_SECONDS)
 
     def _new_id(self) -> str:
-        return f"id-{next(self._ids):05}"
+        return f"{self.name if self._several else 'id'}-{next(self._ids):05}"
+
+
+async def _no_tariff() -> None:
+    """There is no tariff data."""
 
 
 class _Noted:
-    """`LinkBatches`, and a note of the hellos in the batch under way."""
+    """`LinkBatches`, and a note of what the transaction under way is about."""
 
-    def __init__(self, batches: LinkBatches, deciding: dict[tuple[AgentKey, int], Hello]) -> None:
+    def __init__(self, batches: LinkBatches, store: SimLedgerStore) -> None:
         self._batches = batches
-        self._deciding = deciding
+        self._store = store
 
     async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult:
-        self._deciding.clear()
-        for event in batch:
-            if isinstance(event, HelloEvent):
-                self._deciding.setdefault((event.agent, event.hello.dial), event.hello)
-        return await self._batches.handle(batch, now_ms)
+        self._store.events = batch
+        try:
+            return await self._batches.handle(batch, now_ms)
+        finally:
+            self._store.events = ()
 
 
 class AgentMachine:
-    """Where quota-agent runs. `name` is the machine's: a clone has another one, and the same credential."""
+    """Where quota-agent runs. The name is the machine's: a clone has another one, and the same credential."""
 
     def __init__(
         self,
         loop: SimLoop,
         seed: str,
-        name: str,
+        number: int,
         network: Network,
-        controllers: Callable[[], list[ControllerMachine]],
+        controllers: Sequence[ControllerMachine],
         archive: Callable[[AgentMachine, Disk], Disk],
         trouble: Trouble,
     ) -> None:
-        self.name = name
+        self.name = f"m{number}"
         self.clock = MachineClock(loop)
-        self.process: Process = Program(loop, name)
+        self.process: Process = Program(loop, self.name)
         self.process.alive = False
         self.lives = 0
         self.settings = GateSettings()
@@ -196,11 +249,12 @@ class AgentMachine:
         self.disk: Disk
         self._loop = loop
         self._seed = seed
+        self._number = number
         self._network = network
         self._controllers = controllers
         self._archive = archive
         self._trouble = trouble
-        self._chance = Random(f"{seed}/{name}")
+        self._chance = Random(f"{seed}/{self.name}")
 
     @property
     def up(self) -> bool:
@@ -237,7 +291,7 @@ class AgentMachine:
                 self.gate = gate
                 dial = self._network.dial(self.name, who.token, self.disk, self._find)
                 self.uplink = uplink = Uplink(
-                    gate, self.clock, targets=[CONTROLLER], dial=dial, random=chance.random
+                    gate, self.clock, targets=self._targets(), dial=dial, random=chance.random
                 )
                 async with asyncio.TaskGroup() as group:
                     group.create_task(uplink.run(), name=f"uplink of {self.name}")
@@ -249,8 +303,14 @@ class AgentMachine:
                 self.gate = None
                 process.alive = False
 
+    def _targets(self) -> list[str]:
+        """The controllers it is told of; not everybody has the same first."""
+        names = [controller.name for controller in self._controllers]
+        first = self._number % len(names)
+        return names[first:] + names[:first]
+
     def _find(self, target: str) -> ControllerMachine | None:
-        return next((each for each in self._controllers() if each.up and target == CONTROLLER), None)
+        return next((each for each in self._controllers if each.up and each.name == target), None)
 
     def _put_aside(self, disk: Disk) -> Disk:
         self.disk = self._archive(self, disk)

@@ -41,6 +41,7 @@ class Weather:
 class Host(Protocol):
     """A controller that takes streams."""
 
+    name: str
     process: Process
 
     def connect(self, requests: AsyncIterator[Any], context: ServerContext) -> Coroutine[Any, Any, None]:
@@ -219,6 +220,7 @@ class Stream:
         self.call = AgentCall(self)
         self._loop = loop
         self._slow_ms = weather.slowest_ms
+        self.host = host
         self._host_process = host.process
         self._serving = host.process.spawn(self._serve(host, ServerContext(self, token)), f"stream {name}")
 
@@ -287,8 +289,9 @@ class Network:
         self.draw_weather: Callable[[Random], Weather] = lambda _: Weather()
         #: From which disk each hello came that a controller has read.
         self.hellos: dict[Hello, Disk] = {}
-        #: Agents that reach nobody.
+        #: Agents that reach nobody, and those that do not reach one of the controllers.
         self.cut_off: set[str] = set()
+        self.parted: set[tuple[str, str]] = set()
         self._loop = loop
         self._seed = seed
         self._opened = 0
@@ -299,13 +302,13 @@ class Network:
         @asynccontextmanager
         async def dial(target: str) -> AsyncIterator[Callable[[], AgentCall]]:
             await asyncio.sleep(0.002)
-            if agent in self.cut_off or find(target) is None:
+            if not self._reaches(agent, target) or find(target) is None:
                 raise CannotConnect("the connection was refused or lost")
             opened: list[Stream] = []
 
             def begin() -> AgentCall:
                 host = find(target)
-                if host is None or agent in self.cut_off:
+                if host is None or not self._reaches(agent, target):
                     raise CannotConnect("the connection was lost")
                 opened.append(self._open(agent, host, token, disk))
                 return opened[0].call
@@ -322,6 +325,9 @@ class Network:
         """Streams of an agent that at least one end believes in."""
         self.streams = [stream for stream in self.streams if not stream.over]
         return [stream for stream in self.streams if stream.agent == agent]
+
+    def _reaches(self, agent: str, target: str) -> bool:
+        return agent not in self.cut_off and (agent, target) not in self.parted
 
     def _heard(self, stream: Stream, message: Any) -> None:
         if message.WhichOneof("message") == "hello":

@@ -1,8 +1,8 @@
-"""What people do: callers at the agents, operators at the controller. Each act says whether anything was asked."""
+"""What people do: callers at the agents, operators at the controllers. Each act says whether anything was asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -18,14 +18,21 @@ Act = Callable[["World", Random], bool]
 
 
 def _asked(
-    machine: AgentMachine | ControllerMachine, ask: Callable[P, object], *args: P.args, **named: P.kwargs
+    machine: AgentMachine | Sequence[ControllerMachine],
+    ask: Callable[P, object],
+    *args: P.args,
+    **named: P.kwargs,
 ) -> bool:
-    """Have somebody ask a machine's program; whether a call began."""
-    program = machine.process
-    assert isinstance(program, Program)
-    before = program.begun
+    """Have somebody ask a machine's program, or that of any controller; whether a call began."""
+    machines = [machine] if isinstance(machine, AgentMachine) else machine
+    before = _begun(machines)
     ask(*args, **named)
-    return program.begun > before
+    return _begun(machines) > before
+
+
+def _begun(machines: Sequence[AgentMachine | ControllerMachine]) -> int:
+    programs = [machine.process for machine in machines]
+    return sum(program.begun for program in programs if isinstance(program, Program))
 
 
 def _up(world: World, chance: Random) -> AgentMachine | None:
@@ -79,28 +86,28 @@ def reset_clock(world: World, chance: Random) -> bool:
 
 def set_target(world: World, chance: Random) -> bool:
     """Another cap."""
-    return _asked(world.controller, world.operators.set_target, chance.choice(world.quota_names()), chance)
+    return _asked(world.controllers, world.operators.set_target, chance.choice(world.quota_names()), chance)
 
 
 def update_quota(world: World, chance: Random) -> bool:
     """Other settings."""
-    return _asked(world.controller, world.operators.update_quota, chance.choice(world.quota_names()), chance)
+    return _asked(world.controllers, world.operators.update_quota, chance.choice(world.quota_names()), chance)
 
 
 def rebalance(world: World, chance: Random) -> bool:
     """Share out anew."""
-    return _asked(world.controller, world.operators.rebalance, chance.choice(world.quota_names()))
+    return _asked(world.controllers, world.operators.rebalance, chance.choice(world.quota_names()))
 
 
 def close_quota(world: World, chance: Random) -> bool:
     """The end of a quota."""
-    return _asked(world.controller, world.operators.close_quota, chance.choice(world.quota_names()))
+    return _asked(world.controllers, world.operators.close_quota, chance.choice(world.quota_names()))
 
 
 def create_quota(world: World, chance: Random) -> bool:
     """A quota, perhaps under a name that was used before, with everybody in it."""
     name = chance.choice(world.quota_names())
-    acted = _asked(world.controller, world.operators.create_quota, name, chance)
+    acted = _asked(world.controllers, world.operators.create_quota, name, chance)
     for agent in world.agents():
         world.operators.assign(name, agent, chance)
     return acted
@@ -110,7 +117,7 @@ def set_agent_target(world: World, chance: Random) -> bool:
     """One agent's limit is fixed."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller,
+        world.controllers,
         world.operators.set_agent_target,
         chance.choice(world.quota_names()),
         chance.choice(agents),
@@ -122,7 +129,7 @@ def assign(world: World, chance: Random) -> bool:
     """An agent gets a part, or another one."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller,
+        world.controllers,
         world.operators.assign,
         chance.choice(world.quota_names()),
         chance.choice(agents),
@@ -134,7 +141,7 @@ def unassign(world: World, chance: Random) -> bool:
     """An agent loses its part."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller, world.operators.unassign, chance.choice(world.quota_names()), chance.choice(agents)
+        world.controllers, world.operators.unassign, chance.choice(world.quota_names()), chance.choice(agents)
     )
 
 
@@ -142,20 +149,20 @@ def switch_agent(world: World, chance: Random) -> bool:
     """An agent is switched off or on."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller, world.operators.switch_agent, chance.choice(agents), active=chance.random() < 0.8
+        world.controllers, world.operators.switch_agent, chance.choice(agents), active=chance.random() < 0.8
     )
 
 
 def create_agent(world: World, chance: Random) -> bool:
     """Another agent."""
-    return _asked(world.controller, world.create_agent)
+    return _asked(world.controllers, world.create_agent)
 
 
 def retire(world: World, chance: Random) -> bool:
     """The end of an agent."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller, world.operators.retire, chance.choice(agents), chance.choice(list(Assume))
+        world.controllers, world.operators.retire, chance.choice(agents), chance.choice(list(Assume))
     )
 
 
@@ -163,7 +170,7 @@ def settle(world: World, chance: Random) -> bool:
     """The end of an epoch."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller, world.operators.settle, chance.choice(agents), 0, chance.choice(list(Assume))
+        world.controllers, world.operators.settle, chance.choice(agents), 0, chance.choice(list(Assume))
     )
 
 
@@ -171,7 +178,7 @@ def request_override(world: World, chance: Random) -> bool:
     """An operator asks for an agent."""
     agents = world.agents()
     return bool(agents) and _asked(
-        world.controller,
+        world.controllers,
         world.operators.request_override,
         chance.choice(world.quota_names()),
         chance.choice(agents),
@@ -181,18 +188,18 @@ def request_override(world: World, chance: Random) -> bool:
 
 def decide_override(world: World, chance: Random) -> bool:
     """An operator decides."""
-    return _asked(world.controller, world.operators.decide_override, chance)
+    return _asked(world.controllers, world.operators.decide_override, chance)
 
 
 def ask_again(world: World, chance: Random) -> bool:
     """Calls that were not answered are repeated."""
-    return _asked(world.controller, world.operators.ask_again, chance)
+    return _asked(world.controllers, world.operators.ask_again, chance)
 
 
 def finish_recovery(world: World, chance: Random) -> bool:
     """An operator ends the recovery, perhaps settling who is lost."""
     return _asked(
-        world.controller,
+        world.controllers,
         world.operators.finish_recovery,
         lambda epoch: not world.machines_of(epoch.key) and chance.random() < 0.5,
     )

@@ -7,7 +7,7 @@ failure is shrunk. Each seed draws its own mixture: some plans have no crash, ot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
@@ -36,19 +36,16 @@ class Plan:
     unclear_rate: float
     weather: Mapping[str, float]
     rounds: Sequence[Sequence[Action]] = field(repr=False)
+    controllers: int = 1
+    #: Of several controllers: how often a transaction meets another's, how many notices are lost, how late others come.
+    conflict_rate: float = 0.0
+    notice_loss: float = 0.0
+    notice_slowest_ms: int = 5
 
     def keeping(self, numbers: frozenset[int]) -> Plan:
         """The same plan with only these actions."""
         rounds = [[each for each in actions if each.number in numbers] for actions in self.rounds]
-        return Plan(
-            self.seed,
-            self.agents,
-            self.quotas,
-            self.heartbeat_ms,
-            self.unclear_rate,
-            self.weather,
-            rounds,
-        )
+        return replace(self, rounds=rounds)
 
     @property
     def numbers(self) -> list[int]:
@@ -106,6 +103,14 @@ _FAULTS: Sequence[Mapping[str, float]] = (
     {"kill_agent": 1, "start_agents": 2, "kill_controller": 1, "start_controller": 2, "new_credential": 2},
 )
 
+#: And what several controllers can meet.
+_FAULTS_OF_SEVERAL: Sequence[Mapping[str, float]] = (
+    {"kill_controller": 3, "start_controller": 6},
+    {"kill_controller": 1, "kill_controllers": 1, "start_controller": 5},
+    {"pause_controller": 2, "resume": 3},
+    {"part": 4, "reach": 4},
+)
+
 #: At worst, by plan; each stream then draws its own share of it.
 _WEATHER = {"loss": (0, 0.05, 0.4), "repeat": (0, 0.1, 1), "reorder": (0, 0.05, 0.4)}
 
@@ -116,6 +121,7 @@ ROUNDS = 12
 def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
     """The plan of a seed."""
     chance = Random(f"plan {seed}")
+    several = seed % 2 == 0
     weights: dict[str, float] = dict(_CLIENTS)
     busy = chance.choice((0.5, 1, 3))
     operators: dict[str, float] = dict(_OPERATORS)
@@ -125,7 +131,8 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         operators |= {"set_agent_target": 6, "unassign": 3, "assign": 4}
     weights |= {kind: weight * busy for kind, weight in operators.items()}
     violent = chance.choice((0.3, 1, 2, 4))
-    for family in chance.sample(_FAULTS, chance.choice((2, 3, 4, 6, len(_FAULTS)))):
+    families = [*_FAULTS, *(_FAULTS_OF_SEVERAL if several else ())]
+    for family in chance.sample(families, chance.choice((2, 3, 4, 6, len(families)))):
         for kind, weight in family.items():
             weights[kind] = weights.get(kind, 0) + weight * violent
     kinds = list(weights)
@@ -141,7 +148,7 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
             kind = chance.choices(kinds, rates)[0]
             actions.append(Action(number, int(at_ms), kind, chance.getrandbits(32)))
         drawn.append(actions)
-    return Plan(
+    plan = Plan(
         seed=str(seed),
         agents=chance.choice((1, 2, 2, 3, 3, 5)),
         quotas=chance.choice((1, 1, 2, 3)),
@@ -149,4 +156,17 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         unclear_rate=chance.choice((0, 0, 0.01, 0.1)),
         weather={name: chance.choice(rates) for name, rates in _WEATHER.items()},
         rounds=drawn,
+    )
+    return _with_several(plan, chance) if several else plan
+
+
+def _with_several(plan: Plan, chance: Random) -> Plan:
+    """Two controllers on one database: every other seed."""
+    return replace(
+        plan,
+        agents=max(2, plan.agents),
+        controllers=2,
+        conflict_rate=chance.choice((0, 0.02, 0.2)),
+        notice_loss=chance.choice((0, 0.1, 0.5, 1)),
+        notice_slowest_ms=chance.choice((5, 50, 2_000)),
     )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from random import Random
 
-from quota_agent.errors import Refusal
-from quota_agent.gate.model import AcquireRequest, Granted
 from quota_agent.gate.quota import Quota as AgentQuota
 from quota_server.ledger.escrow import allocation_sums, assignment_sums, override_sums
 from quota_server.ledger.model import (
@@ -16,10 +13,8 @@ from quota_server.ledger.model import (
     Assume,
     Epoch,
     Quota,
-    QuotaState,
     Sums,
 )
-from quota_server.ledger.policies import Policy
 from quotafleet.link.messages import FenceKind, OverrideState
 from tests.simulation import faults
 from tests.simulation.machines import AgentMachine, Credential
@@ -31,16 +26,12 @@ CONNECT_MS = 120_000
 #: From then on everything has to have settled within so many heartbeats: what was raised from the reserve is kept for
 #: twelve, the limits that shrink are acknowledged within one, those that grow on it within the next.
 SETTLE_BEATS = 20
-#: So many hellos an agent has said at most when a controller that restarted takes it: one may have met its end.
-MOST_DIALS = 2
-#: An agent that keeps asking is served within so many heartbeats.
-SERVE_BEATS = 20
 
 
 def become_quiet(world: World, most_events: int) -> bool:
     """Heal everything and wait until all agree; False if the events ran out first. Raises Violation."""
     faults.heal(world)
-    _mend(world)
+    mend(world)
     beat_ms = world.plan.heartbeat_ms
     began = world.loop.time()
     connected: float | None = None
@@ -48,9 +39,9 @@ def become_quiet(world: World, most_events: int) -> bool:
         world.run_for(beat_ms, most_events)
         if world.loop.events >= most_events:
             return False
-        _mend(world)
-        away = next(_not_connected(world), None)
-        open_ends = away or next(_disagreements(world), None)
+        mend(world)
+        away = next(not_connected(world), None)
+        open_ends = away or next(disagreements(world), None)
         if open_ends is None:
             break
         if away is not None:
@@ -66,47 +57,19 @@ def become_quiet(world: World, most_events: int) -> bool:
     return True
 
 
-def check_restart(world: World, most_events: int) -> None:
-    """A controller that restarts takes the first hello of everybody, and knows all that it needs (L3)."""
-    dials = {
-        machine.disk.number: machine.disk.state.agent.dial for machine in world.machines if machine.linked
-    }
-    world.kill_controller(written=True, noticed=True)
-    world.start_controller()
-    until = world.loop.time() + CONNECT_MS / 1000
-    settled_by: float | None = None
-    while True:
-        world.step()
-        if world.loop.events >= most_events:
-            return
-        away = next(_not_connected(world), None)
-        if away is None and settled_by is None:
-            settled_by = world.loop.time() + 2 * world.plan.heartbeat_ms / 1000
-        open_ends = away or next(_disagreements(world), None)
-        if open_ends is None:
-            break
-        late = world.loop.time() > (settled_by or until)
-        require(not late, "L3", f"open after the controller restarted: {open_ends}")
-    for machine in world.machines:
-        dial = machine.disk.state.agent.dial
-        dialled = dial - dials.get(machine.disk.number, dial)
-        what = f"{machine.name} dialled {dialled} times until the controller that restarted took it"
-        require(dialled <= MOST_DIALS, "L3", what)
-
-
-def _mend(world: World) -> None:
+def mend(world: World) -> None:
     """What operators do when something does not come back by itself."""
-    if world.ledger.put_back_unseen and world.controller.process.alive:
-        world.kill_controller(written=True, noticed=True)
+    if world.ledger.put_back_unseen and any(each.process.alive for each in world.controllers):
+        world.kill_controllers(written=True, noticed=True)
         world.declare_restored()
-    world.start_controller()
+    world.start_controllers()
     for machine in world.machines:
         agent = machine.disk.state.agent
         if not machine.process.alive and agent.agent_uid and agent.epoch != machine.credential.key.epoch:
             machine.credential = Credential(machine.credential.agent, _own_key(machine))
         world.start_agent(machine)
     world.install()
-    if world.controller.up:
+    if all(controller.up for controller in world.controllers):
         for machine in world.machines:
             _settle_again(world, machine)
         world.operators.finish_recovery(lambda epoch: not _may_be_heard(world, epoch))
@@ -136,9 +99,10 @@ def _is_done(machine: AgentMachine) -> bool:
     return machine.disk.state.agent.fence_confirmed
 
 
-def _not_connected(world: World) -> Iterator[str]:
-    if not world.controller.up:
-        yield "the controller"
+def not_connected(world: World) -> Iterator[str]:
+    for controller in world.controllers:
+        if not controller.up:
+            yield f"{controller.name} is down"
     epochs = world.database.tables.epochs
     for machine in world.machines:
         key = machine.credential.key
@@ -157,10 +121,11 @@ def _not_connected(world: World) -> Iterator[str]:
             )
 
 
-def _disagreements(world: World) -> Iterator[str]:
+def disagreements(world: World) -> Iterator[str]:
     tables = world.database.tables
     if tables.meta.recovering:
         yield "the ledger is recovering"
+    yield from _unowned(world)
     for machine in world.machines:
         key = machine.credential.key
         if _is_done(machine) or key not in tables.epochs:
@@ -175,6 +140,20 @@ def _disagreements(world: World) -> Iterator[str]:
                 known = state.overrides.get(override.override_id)
                 if known is None or known.state is not OverrideState.APPROVED:
                     yield f"{machine.name}: {override.override_id} is APPROVED, the store has {known}"
+
+
+def _unowned(world: World) -> Iterator[str]:
+    """An agent has one stream: the one of its newest dial, on the controller that the ledger names (L1)."""
+    epochs = world.database.tables.epochs
+    streams = {controller.uid: controller.streams() for controller in world.controllers}
+    for uid, mine in streams.items():
+        for key, dial in mine.items():
+            epoch = epochs.get(key)
+            if epoch is None or (epoch.online, epoch.owner, epoch.last_dial) != (True, uid, dial):
+                yield f"controller {uid!r} has a stream of {key} by dial {dial}, the ledger has {epoch}"
+    for key, epoch in epochs.items():
+        if epoch.online and key not in streams.get(epoch.owner, ()):
+            yield f"{epoch} is online, and its controller has no stream of it"
 
 
 def _differences(machine: AgentMachine, allocation: Allocation, quota: AgentQuota | None) -> Iterator[str]:
@@ -287,82 +266,3 @@ def _lost(world: World, lineage: Lineage, uid: str) -> int:
     if store is None or store.alive or allocation is None or allocation.settled:
         return 0
     return max(0, store.total(uid) - allocation.used - allocation.totals.overridden)
-
-
-def check_demand(world: World, chance: Random, most_events: int) -> None:
-    """An agent that keeps asking gets what the reachable fleet does not use (L2)."""
-    asking = _who_can_be_served(world)
-    if not asking:
-        return
-    machine, quota, amount = chance.choice(asking)
-    gate = machine.gate
-    assert gate is not None
-    beat_ms = world.plan.heartbeat_ms
-    answers: list[Granted] = []
-    refused: list[str] = []
-
-    async def ask() -> None:
-        for number in range(SERVE_BEATS):
-            request_id = f"probe-{world.loop.events}-{number}"
-            try:
-                wait_ms = min(2 * beat_ms, 10_000)
-                answers.append(
-                    await gate.acquire(AcquireRequest(quota.name, request_id, amount, max_wait_ms=wait_ms))
-                )
-                return
-            except Refusal as refusal:
-                refused.append(refusal.reason)
-
-    task = machine.process.spawn(ask(), "probe")
-    while not task.done() and world.loop.events < most_events:
-        world.step()
-    served = bool(answers) or not task.done()
-    what = f"{machine.name} asked for {amount} of {quota.name} for {2 * SERVE_BEATS} heartbeats, and there was room"
-    require(served, "L2", f"{what}: {refused}")
-
-
-def _who_can_be_served(world: World) -> list[tuple[AgentMachine, Quota, int]]:
-    """Agents with an amount that they cannot grant now, and that others who can be reached do not use."""
-    tables = world.database.tables
-    found = []
-    for quota in tables.quotas.values():
-        if quota.policy is not Policy.MAX_MIN or quota.state is not QuotaState.OPEN or quota.overcommitted:
-            continue
-        parts = [a for a in tables.allocations.values() if a.quota_uid == quota.uid and not a.settled]
-        for machine in world.machines:
-            mine = next((a for a in parts if a.key.agent == machine.credential.key), None)
-            if (
-                mine is not None
-                and _may_grow(world, machine, quota, mine)
-                and _idle(world, quota, parts, mine) > 0
-            ):
-                found.append((machine, quota, mine.exposure - mine.used + 1))
-    return found
-
-
-def _may_grow(world: World, machine: AgentMachine, quota: Quota, mine: Allocation) -> bool:
-    tables = world.database.tables
-    part, agent = tables.assignments[quota.uid, mine.agent_uid], tables.agents[mine.agent_uid]
-    known = machine.disk.state.newest(quota.name)
-    is_member = part.assigned and agent.active and agent.key == mine.key.agent and part.max is None
-    is_linked = (
-        machine.up and tables.epochs[mine.key.agent].online and machine.disk.state.agent.fenced is None
-    )
-    return is_member and is_linked and part.weight > 0 and known is not None and known.uid == quota.uid
-
-
-def _idle(world: World, quota: Quota, parts: list[Allocation], mine: Allocation) -> int:
-    """Units that nobody uses, is promised, or keeps."""
-    tables = world.database.tables
-    now_ms = world.controller.clock.wall_ms()
-    idle = quota.target - quota.reserve - quota.escrowed
-    for other in parts:
-        if other is mine:
-            continue
-        least = tables.assignments[quota.uid, other.agent_uid].min
-        if not tables.epochs[other.key.agent].online:
-            idle -= max(0, least - other.exposure)
-        elif other.kept_until_ms <= now_ms:
-            idle += max(0, other.exposure - max(other.used, least))
-        idle -= max(0, least - other.exposure)
-    return idle

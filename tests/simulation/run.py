@@ -11,16 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from quota_server.fleet import again
 from tests.simulation.loop import current_process
 from tests.simulation.plan import ROUND_MS, Plan, draw_plan
-from tests.simulation.quiet import become_quiet, check_demand, check_restart
+from tests.simulation.quiet import become_quiet, mend
+from tests.simulation.trials import check_demand, check_lost, check_restart
 from tests.simulation.truth import Violation
 from tests.simulation.world import World
 
 #: Events of one seed unless another number is asked for.
 EVENTS = 10_000
-#: How often the controller restarts at a quiet point.
-RESTARTS = 0.3
+#: How often a controller restarts at a quiet point, and how often one of several is lost.
+RESTARTS, LOSSES = 0.3, 0.3
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class Outcome:
 
 def run_seed(seed: int, events: int = EVENTS, plan: Plan | None = None) -> Outcome:
     """Simulate until so many events have happened, or something does not hold."""
-    with undisturbed() as logged:
+    with undisturbed() as logged, repeatable(seed):
         began = time.perf_counter()
         world = World(plan or draw_plan(seed))
         outcome = Outcome(seed, 0, 0.0, 0.0, 0, 0)
@@ -73,11 +75,23 @@ def _rounds(world: World, events: int, logged: list[str]) -> int:
             if world.loop.events >= events or not become_quiet(world, events):
                 return quiet_points
             quiet_points += 1
-            if Random(f"{world.plan.seed} restart {quiet_points}").random() < RESTARTS:
-                check_restart(world, events)
-            check_demand(world, Random(f"{world.plan.seed} {quiet_points}"), events)
+            _try(world, quiet_points, events)
             _check_log(logged)
+            if world.loop.events >= events:
+                return quiet_points
     return quiet_points
+
+
+def _try(world: World, quiet_points: int, events: int) -> None:
+    restart = Random(f"{world.plan.seed} restart {quiet_points}")
+    if restart.random() < RESTARTS:
+        check_restart(world, restart, events)
+    lost = len(world.controllers) > 1 and restart.random() < LOSSES
+    if lost:
+        check_lost(world, restart, events)
+    check_demand(world, Random(f"{world.plan.seed} {quiet_points}"), events)
+    if lost:
+        mend(world)
 
 
 def _check_log(logged: list[str]) -> None:
@@ -85,17 +99,26 @@ def _check_log(logged: list[str]) -> None:
         raise Violation("CRASH", logged[0])
 
 
+#: An agent says this of what a controller of the same version said.
+_NOT_UNDERSTOOD = "FieldError"
+
+
 class _Errors(logging.Handler):
-    """Collects what the programs log of errors in themselves: they go on, but it should not happen."""
+    """Collects what the programs log of errors in themselves and each other: they go on, but it should not happen."""
 
     def __init__(self, into: list[str]) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self._into = into
 
     def emit(self, record: logging.LogRecord) -> None:
         process = current_process()
         if process is not None and not process.alive:
             return  # it is being taken apart
+        if record.levelno < logging.ERROR:
+            said = record.getMessage()
+            if _NOT_UNDERSTOOD in said:
+                self._into.append(said)
+            return
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             self._into.append(f"{record.getMessage()}: {type(error).__name__}: {error}\n{_where(record)}")
@@ -103,6 +126,16 @@ class _Errors(logging.Handler):
 
 def _where(record: logging.LogRecord) -> str:
     return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """What the programs draw by themselves is drawn from the seed."""
+    kept, again.chance = again.chance, Random(f"{seed}/again")
+    try:
+        yield
+    finally:
+        again.chance = kept
 
 
 @contextmanager

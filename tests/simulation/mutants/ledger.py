@@ -119,19 +119,11 @@ def _ceiling""",
     ),
     Mutant(
         "any-stream-owns-the-agent",
-        "a report on an older stream counts",
-        ("L1",),
+        "what is said on an older stream counts, wherever the newest one is",
+        ("S5",),
         _EVENTS,
         "return epoch if epoch is not None and epoch.last_dial == dial and epoch.online else None",
         "return epoch if epoch is not None and epoch.online else None",
-        second=Edit(
-            "quota_server.fleet.fleet",
-            """            older.session.supersede()
-            older.wake.set()
-""",
-            """            older.wake.set()
-""",
-        ),
     ),
     Mutant(
         "epoch-ignored",
