@@ -332,6 +332,8 @@ class Fleet:
     def _refuse(self, batch: list[_Waiting], refusal: LedgerRefusal) -> None:
         for waiting in batch:
             if waiting.connection is not None:
+                if isinstance(refusal, StoreUnavailable) and refusal.unclear:
+                    waiting.connection.welcomed = True  # perhaps; then the ledger has to learn of its end
                 waiting.connection.session.replied(Reply(refusal=refusal), self._clock.monotonic_ms())
                 waiting.connection.wake.set()
 

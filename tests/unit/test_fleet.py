@@ -34,13 +34,18 @@ class Gated:
         self.open.set()
         self.failing = False
         self.unclear = False
+        #: Everything is committed, and nobody hears of it.
+        self.mute = False
 
     async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult:
         self.entered.set()
         await self.open.wait()
         if self.failing:
             raise StoreUnavailable("the disk is full", unclear=self.unclear)
-        return await self._ledger.batches.handle(batch, now_ms)
+        result = await self._ledger.batches.handle(batch, now_ms)
+        if self.mute:
+            raise StoreUnavailable("the connection broke in the commit", unclear=True)
+        return result
 
 
 class BrokenAsks:
@@ -166,3 +171,15 @@ async def test_after_an_unclear_decision_of_an_operator_every_agent_says_hello_a
         with pytest.raises(StoreUnavailable):
             await at.fleet.carry_out(decide, 0)
         assert connection.session.ending == Ending(None)
+
+
+async def test_the_end_of_a_stream_that_may_have_been_welcomed_is_said_to_the_ledger() -> None:
+    """Else an agent that does not come back would be taken for reachable for ever."""
+    async with bench() as at:
+        at.gated.mute = True
+        connection = await at.dial()
+        at.gated.mute = False
+        assert connection.session.ending is not None
+        assert await at.online()
+        await at.fleet.closed(connection)
+        assert not await at.online()
