@@ -44,7 +44,7 @@ class Tables:
     #: In order; the number of an entry is its place, counted from 1.
     history: list[Note] = field(default_factory=list)
     reached: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    #: Controllers that serve, and when each was heard of last, in the database's own time.
+    #: Controllers that serve, each until its lease ends, in the database's own time.
     controllers: dict[str, int] = field(default_factory=dict)
 
 

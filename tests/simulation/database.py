@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -29,7 +29,7 @@ from tests.simulation.notices import Channel
 #: As in `quota_server.storage.postgres`: how long a transaction waits for another's locks, and how long the server
 #: waits for a client that does nothing.
 LOCK_SECONDS = 10
-IDLE_SECONDS = 60
+IDLE_SECONDS = 30
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +78,8 @@ class Database:
         self.tables = Tables()
         self.full = False
         self.channel = channel
+        #: Called once, when a commit of some process is being written.
+        self.when_written: Callable[[Process], object] | None = None
         self._watcher = watcher
         self._loop = loop
         self._holder: Turn | None = None
@@ -97,6 +99,13 @@ class Database:
         turn = self._holder
         if turn is not None and turn.process is process:
             self.finish(turn, written=written)
+
+    def begin(self, turn: Turn, transaction: MemoryTransaction) -> None:
+        """Its commit is being written from now on."""
+        turn.writing = transaction
+        then, self.when_written = self.when_written, None
+        if then is not None and turn.process is not None:
+            then(turn.process)
 
     def finish(self, turn: Turn, *, written: bool) -> None:
         """What was being written is durable, or will never be."""
@@ -203,7 +212,7 @@ class SimLedgerStore(MemoryLedgerStore):
             raise StoreUnavailable("the disk is full")
         if trouble.conflict_rate and chance.random() < trouble.conflict_rate:
             raise StoreConflict("another transaction was in the way", certain=True)
-        turn.writing = transaction
+        self._database.begin(turn, transaction)
         done = self._loop.create_future()
         unclear = chance.random() < trouble.unclear_rate
         at = self._loop.time() + 0.0005 + 0.003 * chance.random()

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation.clocks import MachineClock
+from tests.simulation.loop import Process
 from tests.simulation.network import Stream, Weather
 
 if TYPE_CHECKING:
@@ -38,6 +39,22 @@ def kill_controller(world: World, chance: Random) -> bool:
     return world.kill_controller(
         _controller(world, chance), written=chance.random() < 0.5, noticed=chance.random() < 0.6
     )
+
+
+def kill_writing(world: World, chance: Random) -> bool:
+    """Kill -9 in the middle of a commit: of the next one that any controller writes."""
+    written, noticed, after_s = chance.random() < 0.5, chance.random() < 0.6, 0.0005 * chance.random()
+
+    def kill(process: Process) -> None:
+        for controller in world.controllers:
+            if controller.process is process:
+                world.kill_controller(controller, written=written, noticed=noticed)
+
+    armed = world.database.when_written is not None
+    world.database.when_written = lambda process: world.loop.at(
+        world.loop.time() + after_s, "kill_writing", kill, process
+    )
+    return not armed
 
 
 def kill_controllers(world: World, chance: Random) -> bool:
@@ -239,6 +256,7 @@ def heal(world: World) -> None:
     resume(world, chance)
     empty_disks(world, chance)
     world.trouble.unclear_rate = 0
+    world.database.when_written = None
     world.network.cut_off.clear()
     world.network.parted.clear()
     world.network.draw_weather = lambda _: Weather()
@@ -279,6 +297,7 @@ FAULTS: dict[str, Fault] = {
         start_agents,
         kill_controller,
         kill_controllers,
+        kill_writing,
         start_controller,
         pause_agent,
         pause_controller,

@@ -21,6 +21,7 @@ from quota_server.fleet.fleet import Fleet
 from quota_server.fleet.others import Neighbourhood
 from quota_server.keys import MasterKey
 from quota_server.ledger.administration import Administration
+from quota_server.ledger.effects import Participant
 from quota_server.ledger.enrolment import Enrolments
 from quota_server.ledger.events import LinkEvent
 from quota_server.ledger.link_batch import BatchResult, LinkBatches
@@ -105,8 +106,8 @@ class ControllerMachine:
         self.overrides: Overrides
         self.recovery: Recovery
         self.links: AgentLinkService
-        self.sessions: SimSessions
         self.serving = False
+        self._sessions: SimSessions
         self._leases: SimLeases
 
     @property
@@ -119,6 +120,10 @@ class ControllerMachine:
         if not self.up:
             return {}
         return {key: connection.session.dial for key, connection in self.fleet._connections.items()}
+
+    async def participants(self, quota_uid: str) -> list[Participant]:
+        """Everybody who has a part in a quota, as stored."""
+        return await self._sessions.participants(quota_uid)
 
     def start(self) -> None:
         """Begin another life, as `quota_server.app` puts it together."""
@@ -166,12 +171,12 @@ class ControllerMachine:
         return self.links.Connect(requests, context)  # type: ignore[arg-type]
 
     def _look_around(self) -> Neighbourhood | None:
+        access = Access(self.database, self._chance, self._trouble)
+        self._sessions, self._leases = SimSessions(access), SimLeases(access, self.uid)
         if self.database.channel is None:
             return None
-        access = Access(self.database, self._chance, self._trouble)
         notices = self.database.channel.listen(self.uid, self.process, access.check)
-        self.sessions, self._leases = SimSessions(access), SimLeases(access, self.uid)
-        return Neighbourhood(self.uid, notices, self.sessions, self._leases, _no_tariff)
+        return Neighbourhood(self.uid, notices, self._sessions, self._leases, _no_tariff)
 
     async def _run(self) -> None:
         if self._several:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 #: So many reads are answered late, with what was there when they were asked.
 LATE_READS = 0.2
+#: As in `storage.controllers`: a lease until the first renewal.
+FIRST_LEASE_MS = 10_000
 
 
 class Access:
@@ -117,18 +119,18 @@ class SimLeases:
     async def begin(self) -> None:
         self._access.check()
         database = self._access.database
-        database.tables.controllers[self._controller] = database.now_ms
+        database.tables.controllers[self._controller] = database.now_ms + FIRST_LEASE_MS
 
     async def renew(self, lease_ms: int) -> bool:
         self._access.check()
         database = self._access.database
-        if self._silent(lease_ms):
+        if self._gone():
             async with database.turn():  # the epochs of those that are gone are locked
-                self._end(self._silent(lease_ms))
+                self._end(self._gone())
         controllers = database.tables.controllers
         if self._controller not in controllers:
             return False
-        controllers[self._controller] = database.now_ms
+        controllers[self._controller] = database.now_ms + lease_ms
         self._access.check_unclear()
         return True
 
@@ -137,10 +139,10 @@ class SimLeases:
         async with self._access.database.turn():
             self._end([self._controller])
 
-    def _silent(self, lease_ms: int) -> list[str]:
+    def _gone(self) -> list[str]:
         database = self._access.database
-        known, since_ms = database.tables.controllers.items(), database.now_ms - lease_ms
-        return [uid for uid, seen_ms in known if uid != self._controller and seen_ms < since_ms]
+        leases, now_ms = database.tables.controllers.items(), database.now_ms
+        return [uid for uid, until_ms in leases if uid != self._controller and until_ms < now_ms]
 
     def _end(self, controllers: Collection[str]) -> None:
         tables = self._access.database.tables

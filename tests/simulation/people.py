@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, ParamSpec
 
-from quota_server.ledger.model import Assume
+from quota_server.ledger.model import Assume, QuotaState
 from tests.simulation.machines import AgentMachine, ControllerMachine, Program
 
 if TYPE_CHECKING:
@@ -205,6 +205,12 @@ def finish_recovery(world: World, chance: Random) -> bool:
     )
 
 
+def count(world: World, chance: Random) -> bool:
+    """Somebody wants to know what is used by now."""
+    quotas = [each for each in world.database.tables.quotas.values() if each.state is not QuotaState.CLOSED]
+    return bool(quotas) and _asked(world.controllers, world.counts.refresh, chance.choice(quotas), chance)
+
+
 def install(world: World, chance: Random) -> bool:
     """Agents that have no machine get one."""
     return world.install()
@@ -235,6 +241,7 @@ ACTS: dict[str, Act] = {
         decide_override,
         ask_again,
         finish_recovery,
+        count,
         install,
     )
 }

@@ -107,6 +107,7 @@ _FAULTS: Sequence[Mapping[str, float]] = (
 _FAULTS_OF_SEVERAL: Sequence[Mapping[str, float]] = (
     {"kill_controller": 3, "start_controller": 6},
     {"kill_controller": 1, "kill_controllers": 1, "start_controller": 5},
+    {"kill_writing": 3, "start_controller": 6},
     {"pause_controller": 2, "resume": 3},
     {"part": 4, "reach": 4},
 )
@@ -124,7 +125,7 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
     several = seed % 2 == 0
     weights: dict[str, float] = dict(_CLIENTS)
     busy = chance.choice((0.5, 1, 3))
-    operators: dict[str, float] = dict(_OPERATORS)
+    operators: dict[str, float] = _OPERATORS | ({"count": 3} if several else {})
     if chance.random() < 0.3:
         # As much is given back as is taken, of limits that are to be smaller than the use: they follow it down.
         weights |= {"end": 45}

@@ -113,12 +113,17 @@ def not_connected(world: World) -> Iterator[str]:
         accepted = lineage is not None and lineage.accepted is store
         if epochs[key].ended and machine.disk.state.agent.fenced is None:
             yield f"{machine.name}: {key} has ended, and its store goes on"
-        if not (machine.linked and accepted and epochs[key].online):
+        if not (machine.linked and accepted and epochs[key].online and _is_taken(world, epochs[key])):
             owner = lineage.accepted.disk.number if lineage is not None and lineage.accepted else None
             yield (
                 f"{machine.name}, agent {machine.credential.agent} {key}, store {store.disk.number}, up={machine.up}, "
                 f"store accepted last: {owner}, the ledger has {epochs[key]}, the store {store.disk.state.agent}"
             )
+
+
+def _is_taken(world: World, epoch: Epoch) -> bool:
+    """Whether the controller that the ledger names has the agent's stream."""
+    return any(each.uid == epoch.owner and epoch.key in each.streams() for each in world.controllers)
 
 
 def disagreements(world: World) -> Iterator[str]:

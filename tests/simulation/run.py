@@ -58,7 +58,7 @@ def run_seed(seed: int, events: int = EVENTS, plan: Plan | None = None) -> Outco
             outcome.events, outcome.simulated_s = world.loop.events, world.loop.time()
             outcome.digest = world.finish()
         outcome.done = world.done
-        outcome.asked = {**world.clients.outcomes, **world.operators.outcomes}
+        outcome.asked = {**world.clients.outcomes, **world.operators.outcomes, **world.counts.outcomes}
         outcome.took_s = time.perf_counter() - began
     return outcome
 

@@ -13,6 +13,7 @@ from quota_server.ledger.model import Assume, QuotaState
 from quotafleet.link.messages import FenceKind
 from tests.simulation import faults, people
 from tests.simulation.clients import Clients
+from tests.simulation.counts import Counts
 from tests.simulation.database import Turn
 from tests.simulation.disk import Disk, Moves
 from tests.simulation.loop import owner
@@ -36,6 +37,7 @@ class World(Site):
         self.once = OnceChecks()
         self.clients = Clients()
         self.operators = Operators(self.controllers, Random(f"{plan.seed}/operators"), self.once)
+        self.counts = Counts(self.controllers, self.truth)
         #: How often each kind of action happened: something broke or was mended, somebody was asked.
         self.done: dict[str, int] = {}
         self.digest = 0
@@ -109,7 +111,7 @@ class World(Site):
             return False
         what = f"{self.loop.time():.6f} {handle.label} {owner(handle)}"
         self.digest = zlib.crc32(what.encode(), self.digest)
-        violation = self.clients.violation or self.operators.violation
+        violation = self.clients.violation or self.operators.violation or self.counts.violation
         if violation is not None:
             raise violation
         if self.loop.failures:
