@@ -1,4 +1,4 @@
-"""Every verb of the ledger's store, on SQLite and in memory: the two must agree."""
+"""Every verb of the ledger's store, on both databases and in memory: the three must agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger's store finds, counts, remembers and appends, on SQLite and in memory: the two must agree."""
+"""What the ledger's store finds, counts, remembers and appends, in each database and in memory: all must agree."""
 
 from __future__ import annotations
 
