@@ -24,7 +24,8 @@ from quota_server.storage.database import open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
 from quota_server.storage.migrating import migrate
 from quota_server.storage.tables import metadata
-from tests.ledger_kit import ANNE, fill, open_store
+from tests.databases import on_both
+from tests.ledger_kit import ANNE, fill, open_migrated_store, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,22 +49,24 @@ def execute(connection: Connection, statement: Executable) -> None:
 # --- transactions ----------------------------------------------------------------------------------------------------
 
 
+@on_both
 async def test_a_restart_keeps_everything(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as (store, _):
+    async with open_migrated_store(tmp_path) as (store, _):
         await fill(store)
         async with store.transaction() as transaction:
             transaction.book.fence_mark(ANNE, Mark(1, 1))
             await transaction.load_whole_quota("q-one")
             before = transaction.book
-    async with open_store(tmp_path) as (store, _), store.transaction() as transaction:
+    async with open_migrated_store(tmp_path) as (store, _), store.transaction() as transaction:
         await transaction.load_whole_quota("q-one")
         await transaction.load_epochs([ANNE])
         for kind in ("quotas", "agents", "epochs", "assignments", "allocations", "fenced_marks"):
             assert getattr(transaction.book, kind) == getattr(before, kind)
 
 
+@on_both
 async def test_a_transaction_cancelled_in_its_body_is_rolled_back(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as (store, _):
+    async with open_migrated_store(tmp_path) as (store, _):
         await fill(store)
         inside = asyncio.Event()
 
@@ -82,6 +85,7 @@ async def test_a_transaction_cancelled_in_its_body_is_rolled_back(tmp_path: Path
         assert await target_of(store) == 1000
 
 
+@on_both
 async def test_a_transaction_cancelled_in_its_commit_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +95,7 @@ async def test_a_transaction_cancelled_in_its_commit_is_committed(
         under_way.set()
         commit(connection)
 
-    async with open_store(tmp_path) as (store, _):
+    async with open_migrated_store(tmp_path) as (store, _):
         await fill(store)
         monkeypatch.setattr(Connection, "commit", announced)
         task = asyncio.create_task(set_target(store, 2000))
@@ -103,10 +107,11 @@ async def test_a_transaction_cancelled_in_its_commit_is_committed(
         assert await target_of(store) == 2000
 
 
+@on_both
 async def test_a_cancellation_at_any_moment_leaves_all_or_nothing_and_a_store_that_works(
     tmp_path: Path,
 ) -> None:
-    async with open_store(tmp_path) as (store, _):
+    async with open_migrated_store(tmp_path) as (store, _):
         await fill(store)
         ends = set()
         for turn in range(120):
@@ -124,8 +129,9 @@ async def test_a_cancellation_at_any_moment_leaves_all_or_nothing_and_a_store_th
         assert asyncio.CancelledError in ends
 
 
+@on_both
 async def test_readers_see_what_is_committed_while_somebody_writes(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as (store, views):
+    async with open_migrated_store(tmp_path) as (store, views):
         await fill(store)
         async with store.transaction() as transaction:
             await transaction.load_quotas(["q-one"])
