@@ -330,7 +330,9 @@ class LinkEvents:
         return self._book.allocations.get(key) or Allocation(*key)
 
     def _gone(self, agent: AgentKey, dial: int) -> Reply:
-        if epoch := self._owned(agent, dial):
+        epoch = self._owned(agent, dial)
+        # A copy may have said the same dial elsewhere, and nobody knew whether it was welcomed.
+        if epoch is not None and epoch.owner == self._controller:
             self._book.decide(replace(epoch, online=False))
         return Reply()
 
