@@ -189,8 +189,9 @@ class Book:
         if before == record:
             return
         table[key] = record
-        self._index(record)
-        self._mark_dirty(record)
+        if before is None:
+            self._index(record)
+        self._dirty[type(record), key] = record
         if isinstance(record, Quota):
             assert not isinstance(before, Quota) or record.sums == before.sums, "a stale copy of a quota"
             self._check_target(before, record)
@@ -225,12 +226,14 @@ class Book:
             self._by_agent.setdefault(record.key.agent, set()).add(record.key)
             self._by_quota.setdefault(record.quota_uid, set()).add(record.key)
 
-    def _mark_dirty(self, record: Record) -> None:
-        self._dirty[type(record), self._place(record)[1]] = record
+    def _mark_dirty(self, quota: Quota) -> None:
+        self._dirty[Quota, quota.uid] = quota
 
     def _place(self, record: Record) -> tuple[dict[object, Record], object]:
         """The table of a record and its key there."""
         match record:
+            case Allocation():  # the most frequent first
+                return self.allocations, record.key  # type: ignore[return-value]
             case Quota():
                 return self.quotas, record.uid  # type: ignore[return-value]
             case Agent():
@@ -239,8 +242,6 @@ class Book:
                 return self.epochs, record.key  # type: ignore[return-value]
             case Assignment():
                 return self.assignments, (record.quota_uid, record.agent_uid)  # type: ignore[return-value]
-            case Allocation():
-                return self.allocations, record.key  # type: ignore[return-value]
             case Override():
                 return self.overrides, record.override_id  # type: ignore[return-value]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from quota_server.ledger.policies import Policy
@@ -78,10 +78,17 @@ class Sums:
 
     def moved(self, out: Sums, into: Sums) -> Sums:
         """These sums with one contribution taken out and another put in."""
-        return Sums(*(getattr(self, n) - getattr(out, n) + getattr(into, n) for n in _SUMS))
-
-
-_SUMS = tuple(field.name for field in fields(Sums))
+        return Sums(  # written out: a redistribution does it for every agent
+            self.exposure - out.exposure + into.exposure,
+            self.charge - out.charge + into.charge,
+            self.count - out.count + into.count,
+            self.held - out.held + into.held,
+            self.overridden - out.overridden + into.overridden,
+            self.at_risk - out.at_risk + into.at_risk,
+            self.overage - out.overage + into.overage,
+            self.aside - out.aside + into.aside,
+            self.overrides - out.overrides + into.overrides,
+        )
 
 
 @dataclass(frozen=True, slots=True)
