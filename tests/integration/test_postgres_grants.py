@@ -120,11 +120,11 @@ async def test_what_the_ledger_writes_besides_its_records_is_granted_too(tmp_pat
         async with store.transaction() as transaction:
             assert await transaction.recorded("r-1") is None
         await leases.begin()
-        assert await leases.renew(1_000)
+        assert await leases.renew(-60_000)  # it has run out already
         other = SqlControllers(database, "c-2")
         await other.begin()
-        assert await other.renew(-1)  # whoever was seen before now is gone
-        assert not await leases.renew(1_000)
+        assert await other.renew(60_000)
+        assert not await leases.renew(60_000)
         await other.end()
         here, there = PostgresNotices(database, "c-1"), PostgresNotices(database, "c-2")
         listening = asyncio.create_task(here.run())
