@@ -77,12 +77,11 @@ class World:
         self.ledger = Ledger(SqlLedgerStore(database))
         self.sites: dict[str, Site] = {}
 
-    def enrolled(self, key: AgentKey, name: str) -> str:
-        """A new store for a new enrolment; its label."""
-        label = f"{name}/{key.epoch}"
+    def enrolled(self, key: AgentKey, name: str) -> None:
+        """A new store for a new enrolment."""
+        label = f"{key.agent_uid}/{key.epoch}"
         self.sites[label] = self.ledger.sites[key] = Site(self.ledger, key, name)
         self.sites[label].store_id = f"store-{label}"
-        return label
 
     async def exchange(self, events: Sequence[tuple[str, LinkEvent]]) -> tuple[list[Answer], Effects]:
         """One batch of what stores say; each takes its answer."""
