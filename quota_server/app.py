@@ -74,8 +74,9 @@ _DRAIN_SECONDS = 5.0
 _HEALTH_SECONDS = 1.0
 #: For how many heartbeats a limit raised from the reserve is kept for whoever asked.
 _KEEP_HEARTBEATS = 12
-#: For how long a mutation's answer is remembered under its request_id; older ones are forgotten at a start.
+#: For how long a mutation's answer is remembered under its request_id, and how often older ones are looked for.
 _ANSWERS_KEPT_MS = 30 * 24 * 3_600_000
+_FORGET_SECONDS = 3_600.0
 #: For how long what agents say is gathered before it is written to a database that others write to.
 _GATHER_MS = 20
 
@@ -138,19 +139,24 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
         await server.start()
         work = asyncio.create_task(_work(controller), name="fleet")
         watch = asyncio.create_task(_report_health(controller, health), name="health")
+        forget = asyncio.create_task(_forget_answers(controller.store), name="old answers")
         try:
             yield controller
         finally:
             watch.cancel()
+            forget.cancel()
             await _set_health(health, serving=False)
             services.links.end_streams()
             services.quotas.end_watches()
             await server.stop(_DRAIN_SECONDS)
             await asyncio.gather(services.quotas.drain(), services.agents.drain(), services.rules.drain())
             work.cancel()
-            await asyncio.gather(work, watch, return_exceptions=True)
-            with contextlib.suppress(StoreUnavailable):  # then the others find out by themselves
-                await controller.leases.end()
+            await asyncio.gather(work, watch, forget, return_exceptions=True)
+            with contextlib.suppress(
+                StoreUnavailable, TimeoutError
+            ):  # then the others find out by themselves
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await controller.leases.end()
 
 
 async def serve(config: ServerConfig) -> None:
@@ -234,7 +240,6 @@ async def _compose(
 ) -> tuple[Controller, grpc.aio.Server, _Services]:
     uid, clock = _new_id(), SystemClock()
     store, views = SqlLedgerStore(database, uid), SqlLedgerViews(database)
-    await store.forget_answers(clock.wall_ms() - _ANSWERS_KEPT_MS)
     administration = Administration(store, _new_id)
     overrides = Overrides(store, _new_id, keep_ms=_KEEP_HEARTBEATS * config.heartbeat_ms)
     batches = LinkBatches(store, Marks(keys.mark_key), config.heartbeat_ms, uid)
@@ -278,6 +283,18 @@ async def _work(controller: Controller) -> None:
     except Exception:
         _log.exception("the fleet's work has failed")
         controller.failed.set()
+
+
+async def _forget_answers(store: SqlLedgerStore) -> None:
+    """A few at a time, so that nobody waits for it."""
+    clock = SystemClock()
+    while True:
+        try:
+            while await store.forget_answers(clock.wall_ms() - _ANSWERS_KEPT_MS):  # noqa: ASYNC110 - a few at a time
+                await asyncio.sleep(0.1)
+        except StoreUnavailable as refusal:
+            _log.warning("old answers were not forgotten: %s", refusal.message)
+        await asyncio.sleep(_FORGET_SECONDS)
 
 
 async def _report_health(controller: Controller, health: health_aio.HealthServicer) -> None:

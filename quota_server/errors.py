@@ -31,22 +31,22 @@ class LedgerRefusal(QuotaServerError):
 
 
 class StoreUnavailable(LedgerRefusal):
-    """The database did not take the change. If it is `unclear`, the commit itself failed: it may have been taken."""
+    """The database did not take the change. If it is `unclear`, the commit itself failed: it may have been taken.
 
-    def __init__(self, message: str, *, unclear: bool = False) -> None:
+    `certain`: the database itself has said that it took everything back.
+    """
+
+    def __init__(self, message: str, *, unclear: bool = False, certain: bool = False) -> None:
         super().__init__("STORE_UNAVAILABLE", message)
         self.unclear = unclear
+        self.certain = certain
 
 
 class StoreConflict(StoreUnavailable):
     """Nothing was changed: another transaction was in the way, or the connection was lost before the commit.
 
-    The same may be tried again at once. `certain`: the database itself has said that it took everything back.
+    The same may be tried again at once.
     """
-
-    def __init__(self, message: str, *, certain: bool = False) -> None:
-        super().__init__(message)
-        self.certain = certain
 
 
 class DatabaseUnusable(QuotaServerError):

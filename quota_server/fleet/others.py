@@ -190,11 +190,15 @@ class Others:
             notice = notice or await self._next()
             try:
                 await self._follow(notice)
-                notice = None
             except StoreUnavailable as refusal:
-                self._host.store_failed(refusal)
-                notice = Notice(everything=True)
-                await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
+                self._store_failed(refusal)
+            except Exception:  # what somebody else has said must not end this controller
+                _log.exception("what other controllers have done could not be looked at")
+            else:
+                notice = None
+                continue
+            notice = Notice(everything=True)
+            await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
 
     async def _next(self) -> Notice:
         pause_ms = max(0, self._next_sweep_ms - self._clock.monotonic_ms())
@@ -223,13 +227,17 @@ class Others:
         if notice.tariff or notice.everything:
             self._tariff.set()
 
+    def _store_failed(self, refusal: StoreUnavailable) -> None:
+        """Nothing that an agent has to know was decided here: that its outcome is unclear does not matter."""
+        self._host.store_failed(StoreUnavailable(refusal.message))
+
     async def _keep_lease(self) -> None:
         """By itself: what takes long elsewhere must not look like an end."""
         while True:
             try:
                 await self._renew()
             except StoreUnavailable as refusal:
-                self._host.store_failed(refusal)
+                self._store_failed(refusal)
             await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
 
     async def _renew(self) -> None:
@@ -266,7 +274,7 @@ class Others:
             try:
                 await self._around.look_at_tariff()
             except StoreUnavailable as refusal:
-                self._host.store_failed(refusal)  # the next sweep looks again
+                self._store_failed(refusal)  # the next sweep looks again
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +283,7 @@ class Others:
         try:
             await self._around.notices.ask(Question(self._around.controller, number, quota_uid))
         except StoreUnavailable as refusal:
-            self._host.store_failed(refusal)
+            self._store_failed(refusal)
 
     async def _relay(self, question: Question) -> None:
         """Asks the agents that are here, or come here. One that comes again is one whose answers may have been lost."""
@@ -306,7 +314,7 @@ class Others:
                     try:
                         await self._around.notices.answer(question, untold)
                     except StoreUnavailable as refusal:
-                        self._host.store_failed(refusal)
+                        self._store_failed(refusal)
 
     def _forget_relays(self) -> None:
         """Nobody has asked for a while: nobody waits any more."""

@@ -17,6 +17,8 @@ MOST_UIDS: Final = 2_000
 
 def payloads_of(book: Book) -> Iterator[dict[str, Any]]:
     """What the others are told of a transaction that is committed."""
+    for some in in_parts([(*agent, book.epochs[agent].last_dial) for agent in sorted(book.linked)]):
+        yield {"linked": some}
     changed = book.changes()
     decided = sorted(record.override_id for record in changed if isinstance(record, Override))
     if len(book.touched) + len(decided) > MOST_UIDS or book.everything_recovers:
@@ -27,27 +29,45 @@ def payloads_of(book: Book) -> Iterator[dict[str, Any]]:
             yield {kind: some}
     if any(isinstance(record, Epoch) and record.ended and record.online for record in changed):
         yield {"ended": True}
-    for some in in_parts([(*agent, book.epochs[agent].last_dial) for agent in sorted(book.linked)]):
-        yield {"linked": some}
 
 
 def read_payload(said: dict[str, Any], controller: str) -> Notice:
-    """A payload as `controller` understands it. Raises ValueError, KeyError or TypeError for what it does not know."""
+    """A payload as `controller` understands it. Raises ValueError, KeyError or TypeError for what it does not know.
+
+    Whoever may use the database may say anything here.
+    """
     notice = Notice(
-        quotas=set(said.get("quotas", ())),
-        overrides=set(said.get("overrides", ())),
+        quotas=set(map(_text, said.get("quotas", ()))),
+        overrides=set(map(_text, said.get("overrides", ()))),
         ended=bool(said.get("ended")),
-        linked={AgentKey(uid, epoch): dial for uid, epoch, dial in said.get("linked", ())},
+        linked={_agent(uid, epoch): _number(dial) for uid, epoch, dial in said.get("linked", ())},
         tariff=bool(said.get("tariff")),
         everything=bool(said.get("everything")),
     )
     if "question" in said:
-        notice.questions.add(Question(*said["question"]))
+        asker, number, quota_uid = said["question"]
+        notice.questions.add(Question(_text(asker), _number(number), _text(quota_uid)))
     if "answer" in said:
         asker, number, agents = said["answer"]
         if asker == controller:
-            notice.answers[number] = {AgentKey(uid, epoch) for uid, epoch in agents}
+            notice.answers[_number(number)] = {_agent(*agent) for agent in agents}
     return notice
+
+
+def _agent(uid: object, epoch: object) -> AgentKey:
+    return AgentKey(_text(uid), _number(epoch))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("this is not a uid")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise TypeError("this is not a number")
+    return value
 
 
 def in_parts(things: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -64,6 +64,8 @@ class AgentSession:
         self._unacknowledged: dict[str, AllocationUpdate] = {}
         self._told_override_ms: dict[str, int] = {}
         self._open_overrides: dict[str, OverrideUpdate] = {}
+        #: As the agent reported them last.
+        self._seen_overrides: dict[str, OverrideState] = {}
         self._outbox: list[FromController] = []
         self._updates: dict[str, AllocationUpdate] = {}
         self._overrides: dict[tuple[str, str], OverrideUpdate] = {}
@@ -124,7 +126,7 @@ class AgentSession:
             if known is None or known.revision < update.revision:
                 self._updates[update.quota_uid] = update
         for override in overrides:
-            if override.state not in (OverrideState.USED, OverrideState.DEAD):
+            if override.state not in (OverrideState.USED, OverrideState.DEAD) and not self._knows(override):
                 self._overrides[override.override_id, override.ask_id] = override
 
     def ask(self, question: ReportRequest) -> None:
@@ -224,7 +226,14 @@ class AgentSession:
             self._open_overrides[override.override_id] = override
             self._told_override_ms[override.override_id] = now_ms
 
+    def _knows(self, override: OverrideUpdate) -> bool:
+        """Whether the agent has shown that it has this approval; a revocation it shows by ending it."""
+        seen = self._seen_overrides.get(override.override_id)
+        approved = override.state is OverrideState.APPROVED
+        return approved and seen is not None and (seen is not OverrideState.APPROVED or not override.revoked)
+
     def _override_seen(self, override_id: str, state: OverrideState) -> None:
+        self._seen_overrides[override_id] = state
         override = self._open_overrides.get(override_id)
         if override is not None and (state is not OverrideState.APPROVED or not override.revoked):
             del self._open_overrides[override_id], self._told_override_ms[override_id]

@@ -120,9 +120,11 @@ class Rounds:
         self._questions[question.request.request] = question
         self._ask(round_.pending, question.request)
         try:
-            if self._some_elsewhere(round_):
-                await self.ask_elsewhere(question.request.request, quota_uid)
-            await _wait(round_.done, wait_ms)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_ms / 1000):
+                    if self._some_elsewhere(round_):
+                        await self.ask_elsewhere(question.request.request, quota_uid)
+                    await round_.done.wait()
         finally:
             del self._questions[question.request.request]
         return round_.outcomes()

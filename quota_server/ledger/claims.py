@@ -5,7 +5,7 @@ from __future__ import annotations
 from quota_server.errors import LedgerRefusal, field_invalid
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, AllocationKey, Epoch, Mark
-from quotafleet.link.messages import MAX_UNITS, FinalStanding, Hello, Standing
+from quotafleet.link.messages import MAX_UNITS, FinalStanding, Hello, Report, Standing
 
 #: Each recovery that begins while a stream is up may reach it with an update before it says hello again for a mark.
 MAX_GENERATIONS_AHEAD = 100
@@ -66,6 +66,16 @@ def is_put_back(book: Book, epoch: Epoch, hello: Hello, mark: Mark) -> bool:
         return False  # its first hello since: being ahead is no news
     ahead = mark > max(epoch.shown, epoch.offered)
     return ahead or any(_is_ahead(book, epoch.key, standing) for standing in hello.standings)
+
+
+def report_is_ahead(book: Book, epoch: Epoch, report: Report, mark: Mark | None) -> bool:
+    """Whether a report knows what this ledger does not: it was put back while the stream stood.
+
+    The agent has to say hello, which shows the rest of it. `mark` is the decoded one that the report carries.
+    """
+    if mark is not None and mark > max(epoch.shown, epoch.offered):
+        return True
+    return any(_is_ahead(book, epoch.key, standing) for standing in report.standings)
 
 
 def met_generation(hello: Hello, mark: Mark) -> int:

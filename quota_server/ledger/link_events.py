@@ -15,6 +15,7 @@ from quota_server.ledger.claims import (
     refuse_finals,
     refuse_generations,
     refuse_standings,
+    report_is_ahead,
 )
 from quota_server.ledger.events import FenceAckEvent, GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
 from quota_server.ledger.marks import MarkForged, Marks
@@ -224,9 +225,13 @@ class LinkEvents:
         if self._report_is_fork(agent, dial, report):
             presented = self._decode(agent, report.mark) or epoch.shown
             return self._fence(epoch, presented, "its totals went back")
+        presents_offered = report.mark == self._marks.encode(agent, epoch.offered)
+        mark = epoch.offered if presents_offered else self._decode(agent, report.mark)
+        if report_is_ahead(self._book, epoch, report, mark):
+            return Reply(superseded=True)  # it says hello, and that this ledger was put back is noticed
         fresh = None
         epoch = replace(epoch, contact_ms=self._now_ms)
-        if report.mark == self._marks.encode(agent, epoch.offered):
+        if presents_offered:
             following = Mark(self._book.meta.generation, epoch.offered.number + 1)
             epoch = replace(epoch, shown=epoch.offered, offered=following)
             fresh = self._marks.encode(agent, following)

@@ -69,7 +69,7 @@ class Transaction(Protocol):
         """Overrides of these enrolments that are PENDING or APPROVED, with their quotas."""
 
     async def load_overrides(self, override_ids: Collection[str]) -> None:
-        """Overrides by id, with their quotas."""
+        """Overrides by id, with their epochs and quotas."""
 
     async def load_override_of_ask(self, agent: AgentKey, quota_uid: str, ask_id: str) -> Override | None:
         """The override that this ask led to."""
@@ -81,7 +81,7 @@ class Transaction(Protocol):
         """The open quota of that name, else the quota of that uid; loaded and locked."""
 
     async def find_agent(self, name_or_uid: str) -> Agent | None:
-        """The enrolled agent of that name, else the agent of that uid; loaded."""
+        """The enrolled agent of that name, else the agent of that uid; loaded and locked."""
 
     async def count_unheard(self, generation: int) -> int:
         """Epochs that are not settled and have not been heard in `generation`; asked by who ends the recovery."""

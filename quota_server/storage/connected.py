@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from quota_server.errors import StoreConflict, StoreUnavailable
+from quota_server.errors import DatabaseUnusable, StoreConflict, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,6 +21,8 @@ T = TypeVar("T")
 UNREACHABLE: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 #: Classes of SQLSTATE that say the program is wrong, not the database: feature, data, constraint, syntax.
 _MISTAKES: Final = ("0A", "21", "22", "23", "42")
+#: The connection, the server or the machine is about to go: whether a commit was carried out is not said.
+_UNCERTAIN: Final = ("08", "57P", "58", "XX")
 #: Another transaction was in the way, and this one is gone: serialization, deadlock, a row that came in meanwhile.
 _CONFLICTS: Final = ("40001", "40P01", "23505")
 
@@ -64,11 +66,9 @@ async def commit(connected: Connected) -> None:
     """Commits; what becomes of one that fails is not known, unless the database says that it took it back."""
     try:
         await connected.run(Connection.commit)
-    except StoreConflict as conflict:
-        if conflict.certain:
-            raise
-        raise StoreUnavailable(conflict.message, unclear=True) from conflict
     except StoreUnavailable as unavailable:
+        if unavailable.certain:
+            raise
         raise StoreUnavailable(unavailable.message, unclear=True) from unavailable
 
 
@@ -101,19 +101,25 @@ def translated() -> Iterator[None]:
         if error.connection_invalidated:
             raise StoreConflict(f"the connection to the database was lost: {error.orig}") from error
         _raise_kind(error)
+    except DatabaseUnusable as unusable:  # another server than at the start, after a failover
+        raise StoreUnavailable(str(unusable)) from unusable
     except UNREACHABLE as error:
-        raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
+        raise StoreUnavailable(
+            f"the database cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _raise_state(sqlstate: str, error: exc.DBAPIError) -> None:
     """What PostgreSQL says; https://www.postgresql.org/docs/current/errcodes-appendix.html."""
     if sqlstate in _CONFLICTS:
-        raise StoreConflict(f"another transaction was in the way: {error.orig}", certain=True) from error
+        # Not what the server says, which names the rows.
+        raise StoreConflict(f"another transaction was in the way ({sqlstate})", certain=True) from error
     if error.connection_invalidated:
         raise StoreConflict(f"the connection to the database was lost: {error.orig}") from error
     if sqlstate.startswith(_MISTAKES):
         raise error
-    raise StoreUnavailable(f"the database does not work: {error.orig}") from error
+    certain = not sqlstate.startswith(_UNCERTAIN)
+    raise StoreUnavailable(f"the database does not work: {error.orig}", certain=certain) from error
 
 
 def _raise_kind(error: exc.DBAPIError) -> None:

@@ -5,10 +5,11 @@ Time is the database's own, so that no controller's clock matters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     BigInteger,
     Connection,
-    ScalarResult,
     cast,
     delete,
     func,
@@ -64,27 +65,31 @@ def _begin(connection: Connection, uid: str, address: str, alone: bool) -> None:
 
 def _renew(connection: Connection, uid: str, lease_ms: int) -> bool:
     now = _now_ms(connection)
+    mine = select(controllers.c.lease_until_ms >= now).where(controllers.c.uid == uid)
+    if connection.execute(mine.with_for_update()).scalar():
+        # Else the database was away, or its clock jumped, and everybody's time seems to be over.
+        _end_the_silent(connection, uid, now)
+    renewed = update(controllers).where(controllers.c.uid == uid).values(lease_until_ms=now + lease_ms)
+    return connection.execute(renewed).rowcount == 1
+
+
+def _end_the_silent(connection: Connection, uid: str, now: ColumnElement[int]) -> None:
     silent = select(controllers.c.uid).where(controllers.c.uid != uid, controllers.c.lease_until_ms < now)
     # Whom another controller is ending already is skipped.
-    gone = connection.execute(silent.with_for_update(skip_locked=True)).scalars()
-    _end(connection, _all(gone))
-    mine = update(controllers).where(controllers.c.uid == uid).values(lease_until_ms=now + lease_ms)
-    return connection.execute(mine).rowcount == 1
+    gone = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
+    if gone:
+        _end(connection, gone)
 
 
-def _end(connection: Connection, uids: list[str]) -> None:
-    if not uids:
-        return
-    of_theirs = epoch_is_online & epochs.c.owner.in_(uids)
+def _end(connection: Connection, uids: Sequence[str]) -> None:
+    serving = select(controllers.c.uid).where(controllers.c.uid.not_in(uids))
+    # Also those of whom was ended before, and wrote once more.
+    of_theirs = epoch_is_online & epochs.c.owner.not_in(serving)
     # Locked in the order in which everybody locks them.
     in_order = select(epochs.c.agent_uid).where(of_theirs).order_by(epochs.c.agent_uid, epochs.c.epoch)
     connection.execute(in_order.with_for_update(key_share=True)).all()
     connection.execute(update(epochs).where(of_theirs).values(online=False))
     connection.execute(delete(controllers).where(controllers.c.uid.in_(uids)))
-
-
-def _all(uids: ScalarResult[str]) -> list[str]:
-    return list(uids)
 
 
 def _now_ms(connection: Connection) -> ColumnElement[int]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, select, update
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import Agent, AgentKey, AllocationKey, Override, Quota, QuotaState
@@ -95,7 +95,7 @@ class SqlTransaction:
         return len(stored - here.keys()) + len(unheard)
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
-        return self._answers.get(request_id) or await self._run(loading.read_answer, request_id)
+        return self._answers.get(request_id) or await self._run(loading.read_answer_alone, request_id)
 
     async def record(self, answer: RecordedAnswer) -> None:
         self._answers[answer.request_id] = answer
@@ -138,11 +138,15 @@ class SqlLedgerStore:
                 _execute, update(history).where(named).values(reached=encode_json(list(reached)))
             )
 
-    async def forget_answers(self, before_ms: int) -> None:
-        """Forgets what was answered to mutations before a time: a repeat of one is a new request then."""
-        old = answers.c.create_ms < before_ms
+    async def forget_answers(self, before_ms: int, limit: int = 1_000) -> int:
+        """Forgets what was answered to mutations before a time: a repeat of one is a new request then.
+
+        At most `limit` at a time, the oldest first; how many they were.
+        """
+        old = select(answers.c.request_id).where(answers.c.create_ms < before_ms)
+        some = old.order_by(answers.c.create_ms).limit(limit)
         async with self._database.writing() as connected:
-            await connected.run(_execute, delete(answers).where(old))
+            return await connected.run(_delete, delete(answers).where(answers.c.request_id.in_(some)))
 
     async def replace_answer(self, request_id: str, answer: bytes) -> None:
         named = answers.c.request_id == request_id
@@ -157,6 +161,10 @@ class SqlLedgerStore:
             await connected.run(saving.save_answer, blank)
         async with self._database.writing() as connected:
             await connected.run(_execute, delete(answers).where(answers.c.request_id == ""))
+
+
+def _delete(connection: Connection, statement: Any) -> int:
+    return int(connection.execute(statement).rowcount)
 
 
 def _execute(connection: Connection, statement: Any) -> None:

@@ -5,6 +5,9 @@ read under its lock, in a statement of its own: PostgreSQL shows a statement tha
 now, and of everything else what was there when the statement began. Who adds an allocation holds the epoch's lock, who
 adds an override the epoch's and the quota's, who adds an assignment the agent's or the epoch's. SQLite needs no row
 locks, for one transaction writes at a time, and ignores them.
+
+Agents and epochs of a whole quota are read unlocked. Whoever changes an agent, or begins or ends an epoch, holds the
+quotas of all its assignments; so only `online` and the like may be behind there, and such an epoch is never written.
 """
 
 from __future__ import annotations
@@ -103,6 +106,7 @@ _of_agent: BindParameter[str] = bindparam("agent_uid")
 _wanted_name: BindParameter[str] = bindparam("name")
 
 _META = _all(META)
+_ANSWERING = text("SELECT pg_advisory_xact_lock(1, hashtext(:request_id))")
 #: An advisory lock, for every transaction holds it: a row would be written to by each of them. See `saving`.
 META_LOCK = 0x71_6D_65_74_61
 _SHARE_META = text(f"SELECT pg_advisory_xact_lock_shared({META_LOCK})")
@@ -310,6 +314,16 @@ def load_agent_named(connection: Connection, book: Book, name_or_uid: str) -> No
 def unheard_epochs(connection: Connection, generation: int) -> set[AgentKey]:
     """Epochs that are not settled and have not been heard in a generation."""
     return {AgentKey(*row) for row in connection.execute(_UNHEARD, {"generation": generation})}
+
+
+def read_answer_alone(connection: Connection, request_id: str) -> RecordedAnswer | None:
+    """The same for who is about to answer it: nobody else does until this transaction ends.
+
+    A repeat through another controller finds the answer, and not what its own first try has left behind.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ANSWERING, {"request_id": request_id})
+    return read_answer(connection, request_id)
 
 
 def read_answer(connection: Connection, request_id: str) -> RecordedAnswer | None:

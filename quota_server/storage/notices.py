@@ -26,6 +26,7 @@ from quota_server.storage.postgres import PostgresDatabase
 _log = logging.getLogger(__name__)
 
 CHANNEL: Final = "quotafleet"
+_LIFE_SECONDS: Final = 5.0
 _PAUSES_SECONDS: Final = (0.1, 0.5, 1.0, 2.0)
 
 _NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
@@ -92,7 +93,7 @@ class PostgresNotices:
             await connection.add_listener(CHANNEL, self._heard)
             self.listening = True
             self._take(Notice(everything=True))
-            await lost.wait()
+            await self._until_lost(connection, lost)
             _log.warning("the connection to the database that listens was lost")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _log.warning("cannot listen to the other controllers: %s", error)
@@ -100,9 +101,18 @@ class PostgresNotices:
             self.listening = False
             connection.terminate()
 
+    async def _until_lost(self, connection: asyncpg.Connection[Any], lost: asyncio.Event) -> None:
+        """A server that vanishes without a word is missed too: it is asked for a sign of life every so often."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LIFE_SECONDS):
+                    await lost.wait()
+                return
+            await connection.execute("SELECT 1", timeout=_LIFE_SECONDS)
+
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         notice = Notice(everything=True)
-        with suppress(ValueError, KeyError, TypeError):  # of a newer version: look everywhere
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # of a newer version: look everywhere
             said = json.loads(str(payload))
             if said["from"] == self._controller:
                 return

@@ -6,9 +6,10 @@ of its own; see `loading`. Reads see one moment (REPEATABLE READ).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,16 +37,22 @@ _log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: The oldest server that is tried in tests' reach: PostgreSQL 13, as the number that the server gives.
+#: PostgreSQL 13, as the number that a server gives.
 OLDEST_SERVER: Final = 130_000
 #: How long a connection may take to be made, and to be had from the pool.
 _CONNECT_SECONDS: Final = 10.0
 _POOL_SECONDS: Final = 10.0
+_GOOD_BYE_SECONDS: Final = 3.0
 #: Added to a statement's own timeout: a server that does not even answer that is taken for gone.
 _SILENCE_SECONDS: Final = 5.0
 _IDLE_MS: Final = 30_000
 #: Statements whose plans a connection keeps.
 _STATEMENTS_KEPT: Final = 500
+#: Asked on each new connection: after a failover it may be to another server than before.
+_WHERE_AM_I: Final = (
+    "SELECT pg_is_in_recovery() AS standby, current_setting('synchronous_commit') AS commits,"
+    " current_setting('default_transaction_read_only') AS read_only"
+)
 #: Commits that are durable before they are answered.
 _DURABLE: Final = ("on", "remote_write", "remote_apply")
 
@@ -67,7 +74,7 @@ class PostgresOptions:
 
 
 _OWN: Final = {
-    "pool_size": (1, 1_000),
+    "pool_size": (2, 1_000),
     "statement_timeout_ms": (0, 3_600_000),
     "lock_timeout_ms": (0, 3_600_000),
 }
@@ -115,14 +122,14 @@ def _is_host(text: str) -> bool:
 class PostgresDatabase:
     """An open database. Its docstrings are those of `connected.Database`."""
 
-    def __init__(self, engine: AsyncEngine, options: PostgresOptions) -> None:
+    def __init__(self, writes: AsyncEngine, reads: AsyncEngine, options: PostgresOptions) -> None:
         self.options = options
-        self._engine = engine
-        self._reads = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writes = writes
+        self._reads = reads.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Connected]:
-        connection = self._engine.connect()
+        connection = self._writes.connect()
         try:
             await to_the_end(_check_out(connection))
             connected = Connected(connection)
@@ -162,16 +169,21 @@ class PostgresDatabase:
 async def open_postgres(where: str) -> AsyncIterator[PostgresDatabase]:
     """Opens a database that is migrated. Raises DatabaseUnusable if it is not, or cannot be served from."""
     options = read_options(where)
-    async with engine_of(options) as engine:
-        async with usable(engine) as connection:
+    # Apart, so that whoever reads much keeps nobody from writing.
+    for_writes = max(1, options.pool_size // 3)
+    async with (
+        engine_of(options, for_writes) as writes,
+        engine_of(options, options.pool_size - for_writes) as reads,
+    ):
+        async with usable(writes) as connection:
             await connection.run_sync(check_server)
             await connection.run_sync(check_schema)
-        yield PostgresDatabase(engine, options)
+        yield PostgresDatabase(writes, reads, options)
 
 
 @asynccontextmanager
-async def engine_of(options: PostgresOptions) -> AsyncIterator[AsyncEngine]:
-    """The pool; its connections are closed in the end."""
+async def engine_of(options: PostgresOptions, connections: int = 1) -> AsyncIterator[AsyncEngine]:
+    """A pool; its connections are closed in the end."""
 
     async def create(*_: object, **__: object) -> asyncpg.Connection[Any]:
         return await connect(options, "pool")
@@ -180,7 +192,8 @@ async def engine_of(options: PostgresOptions) -> AsyncIterator[AsyncEngine]:
         "postgresql+asyncpg://",
         async_creator=create,
         connect_args={"prepared_statement_cache_size": _STATEMENTS_KEPT},
-        pool_size=options.pool_size,
+        pool_size=connections,
+        isolation_level="READ COMMITTED",  # whatever the role has for a default
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         hide_parameters=True,
@@ -189,13 +202,22 @@ async def engine_of(options: PostgresOptions) -> AsyncIterator[AsyncEngine]:
     try:
         yield engine
     finally:
-        await to_the_end(engine.dispose())
+        await to_the_end(_close(engine))
+
+
+async def _close(engine: AsyncEngine) -> None:
+    """Says good-bye to the server, if it is there to hear it."""
+    try:
+        async with asyncio.timeout(_GOOD_BYE_SECONDS):
+            await engine.dispose()
+    except (TimeoutError, exc.SQLAlchemyError):
+        await engine.dispose(close=False)
 
 
 async def connect(options: PostgresOptions, purpose: str) -> asyncpg.Connection[Any]:
     """One connection, its timeouts set on both ends."""
     wait = options.statement_timeout_ms / 1000 + _SILENCE_SECONDS if options.statement_timeout_ms else None
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         options.url,
         timeout=_CONNECT_SECONDS,
         command_timeout=wait,
@@ -211,6 +233,24 @@ async def connect(options: PostgresOptions, purpose: str) -> asyncpg.Connection[
             "tcp_keepalives_count": "3",
         },
     )
+    if problem := _problem_of(await connection.fetchrow(_WHERE_AM_I)):
+        connection.terminate()
+        raise DatabaseUnusable(problem)
+    return connection
+
+
+def _problem_of(found: Mapping[str, Any]) -> str:
+    """Why commits are not taken there, or could be lost; empty if they are safe."""
+    if found["standby"]:
+        return (
+            "this server is a replica and takes no changes: name the primary, or promote this one and then run "
+            "`quota-server recover`"
+        )
+    if found["read_only"] != "off":
+        return "default_transaction_read_only is on here: set it to 'off' for this role"
+    if found["commits"] not in _DURABLE:
+        return f"synchronous_commit is {found['commits']!r} here, which loses commits: set it to 'on' for this role"
+    return ""
 
 
 @asynccontextmanager
@@ -222,16 +262,16 @@ async def usable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except exc.DBAPIError as error:
         raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from error
     except (*UNREACHABLE, ValueError) as error:  # a ValueError is about the URL, or a file that it names
-        raise DatabaseUnusable(f"the database cannot be reached: {error or type(error).__name__}") from error
+        raise DatabaseUnusable(
+            f"the database cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def check_server(connection: Connection) -> None:
-    """Refuses a server on which a commit could be lost, or that takes none."""
+    """Refuses a server that is too old, or cannot hold every text; warns of one that can lose everything."""
     row = connection.execute(
         text(
-            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,"
-            " current_setting('synchronous_commit') AS commits, current_setting('fsync') AS fsync,"
-            " current_setting('default_transaction_read_only') AS read_only,"
+            "SELECT current_setting('server_version_num')::int AS version, current_setting('fsync') AS fsync,"
             " current_setting('server_encoding') AS encoding"
         )
     ).one()
@@ -239,21 +279,10 @@ def check_server(connection: Connection) -> None:
         raise DatabaseUnusable(
             f"PostgreSQL {OLDEST_SERVER // 10_000} or newer is needed, not {row.version // 10_000}"
         )
-    if row.standby:
-        raise DatabaseUnusable(
-            "this server is a replica and takes no changes: name the primary, or promote this one and then run "
-            "`quota-server recover`"
-        )
-    if row.read_only != "off":
-        raise DatabaseUnusable("default_transaction_read_only is on here: set it to 'off' for this role")
     if row.encoding != "UTF8":
         raise DatabaseUnusable(
             f"the encoding of this database is {row.encoding}, which has no room for every name and reason: make one "
             "with ENCODING 'UTF8'"
-        )
-    if row.commits not in _DURABLE:
-        raise DatabaseUnusable(
-            f"synchronous_commit is {row.commits!r} here, which loses commits: set it to 'on' for this role"
         )
     if row.fsync != "on":
         _log.warning("this PostgreSQL server runs with fsync=off: a power loss can lose or damage everything")

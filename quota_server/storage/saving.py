@@ -82,6 +82,11 @@ def save(connection: Connection, book: Book, answers: Sequence[RecordedAnswer]) 
     append(connection, tables.answers, [ANSWERS.write(answer) for answer in answers])
 
 
+def add_answer(connection: Connection, answer: RecordedAnswer) -> None:
+    """Writes an answer to a request id that has none."""
+    append(connection, tables.answers, [ANSWERS.write(answer)])
+
+
 def save_answer(connection: Connection, answer: RecordedAnswer) -> None:
     """Writes an answer, in the place of one with the same request id if there is one."""
     _write(connection, tables.answers, [ANSWERS.write(answer)], replacing=True)

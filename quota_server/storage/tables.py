@@ -315,6 +315,7 @@ answers = Table(
     *_integer("create_ms"),
     PrimaryKeyConstraint("request_id"),
 )
+Index("ix_answers_created", answers.c.create_ms)
 
 #: Controllers that serve, each until its lease ends, in the database's own time.
 controllers = Table(

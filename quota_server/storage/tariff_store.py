@@ -43,10 +43,10 @@ class SqlTariffTransaction:
         self._controller = controller
 
     async def recorded(self, request_id: str) -> RecordedAnswer | None:
-        return await self._run(loading.read_answer, request_id)
+        return await self._run(loading.read_answer_alone, request_id)
 
     async def record(self, answer: RecordedAnswer) -> None:
-        await self._run(saving.save_answer, answer)
+        await self._run(saving.add_answer, answer)
 
     async def newest(self) -> Newest:
         return await self._run(_newest_for_this_transaction)

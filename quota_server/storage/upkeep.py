@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, create_engine, exc, text
+from sqlalchemy import Connection, create_engine, exc, inspect, text
 
 from quota_server.errors import DatabaseUnusable
 from quota_server.storage.database import sqlite_path
@@ -31,6 +32,12 @@ _GRANTS: Final[Mapping[str, str]] = {
 _OWNED_BY_OTHERS: Final = text(
     "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'alembic_version'::regclass"
     " AND NOT pg_has_role(relowner, 'USAGE')"
+)
+
+
+_SERVING: Final = (
+    "SELECT address FROM controllers WHERE lease_until_ms > extract(epoch from clock_timestamp()) * 1000"
+    " ORDER BY address"
 )
 
 
@@ -59,7 +66,7 @@ async def migrate_database(where: str | Path, service_role: str = "") -> Schema:
     async with engine_of(options) as engine, usable(engine) as connection:
         await connection.run_sync(check_server)
         before = await connection.run_sync(schema_of)
-        await connection.run_sync(migrate)
+        await connection.run_sync(_migrate_alone)
         if service_role:
             await connection.run_sync(_grant, service_role)
         await connection.commit()
@@ -74,7 +81,9 @@ async def look_at_database(where: str | Path) -> Schema:
     path = sqlite_path(where)
     if not path.exists():
         return Schema(None, newest_schema(), "there is no file yet: `quota-server serve` makes it")
-    reading = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    reading = create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    )
     try:
         with reading.connect() as connection:
             return _look(connection)
@@ -82,6 +91,17 @@ async def look_at_database(where: str | Path) -> Schema:
         raise DatabaseUnusable(f"the database cannot be read: {error.orig}") from error
     finally:
         reading.dispose()
+
+
+def _migrate_alone(connection: Connection) -> None:
+    """A controller that serves would go on with the schema that it knows."""
+    if schema_of(connection) != newest_schema() and inspect(connection).has_table("controllers"):
+        serving = connection.execute(text(_SERVING)).scalars().all()
+        if serving:
+            raise DatabaseUnusable(
+                f"controllers serve from this database ({', '.join(serving)}): stop them first"
+            )
+    migrate(connection)
 
 
 def _look(connection: Connection) -> Schema:
@@ -99,15 +119,20 @@ def _grant(connection: Connection, role: str) -> None:
     # PostgreSQL itself only warns whoever grants what he may not grant.
     if owner := connection.execute(_OWNED_BY_OTHERS).scalar():
         raise DatabaseUnusable(f"the tables belong to {owner!r}, who alone can grant: migrate as that role")
+    if role.lower() == "public":
+        raise DatabaseUnusable("public is everybody: name the role that controllers log in with")
     to = connection.dialect.identifier_preparer.quote_identifier(role)
     schema = _schema(connection)
-    # Before version 15 everybody might make tables in it.
-    connection.execute(text(f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"))
-    connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {to}"))
-    for table in metadata.tables:
-        connection.execute(text(f"GRANT {_GRANTS.get(table, _USUAL)} ON {table} TO {to}"))
-    connection.execute(text(f"GRANT SELECT ON alembic_version TO {to}"))
-    connection.execute(text(f"GRANT USAGE ON SEQUENCE history_number_seq TO {to}"))
+    grants = [
+        # Before version 15 everybody might make tables in it.
+        f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+        f"GRANT USAGE ON SCHEMA {schema} TO {to}",
+        *(f"GRANT {_GRANTS.get(table, _USUAL)} ON {table} TO {to}" for table in metadata.tables),
+        f"GRANT SELECT ON alembic_version TO {to}",
+        f"GRANT USAGE ON SEQUENCE history_number_seq TO {to}",
+    ]
+    for grant in grants:
+        connection.exec_driver_sql(grant)
 
 
 def _schema(connection: Connection) -> str:

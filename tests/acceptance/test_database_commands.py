@@ -200,7 +200,7 @@ def test_a_controller_serves_postgresql_as_the_role_that_was_granted(tmp_path: P
     ("url", "said"),
     [
         ("postgresql://fleet:hush@127.0.0.1:1/db", "cannot be reached"),
-        ("postgresql://fleet:hush@127.0.0.1:1/db?pool_size=0", "pool_size: must be a number from 1 to 1000"),
+        ("postgresql://fleet:hush@127.0.0.1:1/db?pool_size=0", "pool_size: must be a number from 2 to 1000"),
         ("postgresql://fleet:hu#sh@127.0.0.1/db", "cannot be read"),
         ("mysql://fleet:hush@127.0.0.1/db", "SQLite or PostgreSQL, not in 'mysql'"),
     ],

@@ -43,3 +43,4 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'APPROVED' AND settled = 0"),
         postgresql_where=sa.text("state = 'APPROVED' AND NOT settled"),
     )
+    op.create_index("ix_answers_created", "answers", ["create_ms"])
