@@ -81,7 +81,7 @@ def test_a_restored_database_recovers(tmp_path: Path) -> None:
         assert "RECOVERY_STATE" in shell.ctl("recovery", "finish", "--confirm", ok=False).err
         shell.ctl("agent", "settle", "a")
         assert "every enrolment is heard or settled" in shell.ctl("recovery", "status").out
-        assert "1 quotas" in shell.ctl("recovery", "finish", "--confirm").out
+        assert "1 quota " in shell.ctl("recovery", "finish", "--confirm").out
         assert shell.ctl("recovery", "status", "--json").json == {
             "recovering": False,
             "generation": "1",
