@@ -82,6 +82,7 @@ async def kill_in_turn(
 async def check_everything_counted(fleet: PairFleet, outcome: Outcome) -> pb.Count:
     """What was answered is in the agents' stores, and what is there is counted; the controllers' last word."""
     await until(partial(_all_linked, fleet), "every agent is linked")
+    await fleet.served.channel.channel_ready()  # after a kill it waits a while before it dials again
     count = await fleet.count()
     total = 0
     for name, agent in fleet.agents.items():
