@@ -49,10 +49,11 @@ class Counts:
             replace(each, needed=Revision(0, 1), acknowledged=Revision())
             for each in await controller.participants(quota.uid)
         ]
-        held = self._held(quota.uid)
+        held, backups = self._held(quota.uid), self._database.put_backs
         for each in await controller.fleet.refresh(quota.uid, participants, WAIT_MS):
             self._count(each.outcome.value)
-            if each.outcome is Outcome.APPLIED and each.agent in held:
+            known = each.agent in held and self._database.put_backs == backups
+            if each.outcome is Outcome.APPLIED and known:
                 self._check(each.agent, quota, *held[each.agent])
 
     def _count(self, outcome: str) -> None:

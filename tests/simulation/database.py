@@ -78,6 +78,8 @@ class Database:
         self.tables = Tables()
         self.full = False
         self.channel = channel
+        #: How often a backup took its place under controllers that went on.
+        self.put_backs = 0
         #: Called once, when a commit of some process is being written.
         self.when_written: Callable[[Process], object] | None = None
         self._watcher = watcher
@@ -93,6 +95,15 @@ class Database:
     def backup(self) -> Tables:
         """A copy of everything, as of one moment; the records themselves never change."""
         return Tables(**{name: copy.copy(value) for name, value in vars(self.tables).items()})
+
+    def put_back(self, backup: Tables) -> None:
+        """The backup takes its place while controllers go on; what is being written is lost, and they do not know."""
+        vars(self.tables).update(vars(backup))
+        self.put_backs += 1
+        turn = self._holder
+        if turn is not None and turn.writing is not None:
+            turn.lost = True
+            self.finish(turn, written=False)
 
     def power_loss(self, process: Process, *, written: bool) -> None:
         """A controller is gone: what it was writing turns out to be there, or not."""
@@ -222,8 +233,10 @@ class SimLedgerStore(MemoryLedgerStore):
             raise StoreUnavailable("the disk failed while it wrote", unclear=True)
 
     def _settle(self, turn: Turn, done: asyncio.Future[None], written: bool) -> None:
+        if turn.lost and not done.done():
+            done.set_exception(StoreUnavailable("the connection was lost in the commit", unclear=True))
         if turn.writing is None:
-            return  # the controller was switched off meanwhile
+            return  # the controller was switched off meanwhile, or the database put back
         if not done.done():
             done.set_result(None)
         self._database.finish(turn, written=written)

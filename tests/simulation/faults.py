@@ -250,6 +250,11 @@ def restore_database_unseen(world: World, chance: Random) -> bool:
     return world.restore_database(declared=False)
 
 
+def fail_over(world: World, chance: Random) -> bool:
+    """A replica that was not synchronous is promoted: the same, and the controllers go on."""
+    return world.fail_over()
+
+
 def heal(world: World) -> None:
     """Nothing is broken any more, but what is lost; and notices, on which nothing depends, go on being lost."""
     chance = Random(0)
@@ -323,5 +328,6 @@ FAULTS: dict[str, Fault] = {
         backup_database,
         restore_database,
         restore_database_unseen,
+        fail_over,
     )
 }

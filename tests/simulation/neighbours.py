@@ -140,14 +140,17 @@ class SimLeases:
             self._end([self._controller])
 
     def _gone(self) -> list[str]:
-        database = self._access.database
-        leases, now_ms = database.tables.controllers.items(), database.now_ms
-        return [uid for uid, until_ms in leases if uid != self._controller and until_ms < now_ms]
+        """Whose time is over; nobody's, if this one's is over too: then the database was away."""
+        leases, now_ms = self._access.database.tables.controllers, self._access.database.now_ms
+        if leases.get(self._controller, 0) < now_ms:
+            return []
+        return [uid for uid, until_ms in leases.items() if until_ms < now_ms]
 
-    def _end(self, controllers: Collection[str]) -> None:
+    def _end(self, gone: Collection[str]) -> None:
         tables = self._access.database.tables
+        serving = tables.controllers.keys() - set(gone)
         for key, epoch in tables.epochs.items():
-            if epoch.online and epoch.owner in controllers:
+            if epoch.online and epoch.owner not in serving:
                 tables.epochs[key] = replace(epoch, online=False)
-        for uid in controllers:
+        for uid in gone:
             del tables.controllers[uid]

@@ -246,6 +246,7 @@ class Operators:
 
     async def _watch(self, controller: ControllerMachine, job: Job, call: Call) -> None:
         outcome = "ok"
+        backups = self._database.put_backs
         try:
             await self._carry_out(controller, job, replace(call, now_ms=controller.clock.wall_ms()))
         except AlreadyAnswered:
@@ -253,18 +254,20 @@ class Operators:
         except LedgerRefusal as refusal:
             outcome = refusal.reason
         except Violation as violation:
-            self._found(violation)
+            self._found(violation, backups)
         try:
             self._check_done(job, call, outcome)
         except Violation as violation:
-            self._found(violation)
+            self._found(violation, backups)
         if outcome != "STORE_UNAVAILABLE" and (job, call) in self._unanswered:
             self._unanswered.remove((job, call))
         key = f"{job.name}: {outcome}"
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
 
-    def _found(self, violation: Violation) -> None:
-        self.violation = self.violation or violation
+    def _found(self, violation: Violation, backups: int) -> None:
+        """What was told is not there; unless the database was put back meanwhile, and has forgotten it."""
+        if self._database.put_backs == backups:
+            self.violation = self.violation or violation
 
     async def _carry_out(self, controller: ControllerMachine, job: Job, call: Call) -> None:
         fleet = controller.fleet

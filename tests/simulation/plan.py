@@ -110,6 +110,7 @@ _FAULTS_OF_SEVERAL: Sequence[Mapping[str, float]] = (
     {"kill_writing": 3, "start_controller": 6},
     {"pause_controller": 2, "resume": 3},
     {"part": 4, "reach": 4},
+    {"backup_database": 3, "fail_over": 1},
 )
 
 #: At worst, by plan; each stream then draws its own share of it.
@@ -130,6 +131,10 @@ def draw_plan(seed: int, rounds: int = ROUNDS) -> Plan:
         # As much is given back as is taken, of limits that are to be smaller than the use: they follow it down.
         weights |= {"end": 45}
         operators |= {"set_agent_target": 6, "unassign": 3, "assign": 4}
+    if several and chance.random() < 0.3:
+        # Much is asked for and approved, and what approved it is forgotten.
+        weights |= {"ask_override": 16, "backup_database": 5, "restore_database": 3, "start_controller": 6}
+        operators |= {"decide_override": 12, "finish_recovery": 6}
     weights |= {kind: weight * busy for kind, weight in operators.items()}
     violent = chance.choice((0.3, 1, 2, 4))
     families = [*_FAULTS, *(_FAULTS_OF_SEVERAL if several else ())]

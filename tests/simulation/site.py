@@ -107,6 +107,16 @@ class Site(ABC):
             self.declare_restored()
         return self.start_controllers()
 
+    def fail_over(self) -> bool:
+        """A replica that is behind takes the database's place, under controllers that go on; nobody says so."""
+        if self._database_backup is None:
+            return False
+        self.database.put_back(self._database_backup)
+        self._database_backup = self.database.backup()
+        self.was_put_back()
+        self.ledger.put_back_unseen = True
+        return True
+
     def declare_restored(self) -> None:
         """`quota-server recover`, while no controller runs."""
         self.controllers[0].recover()

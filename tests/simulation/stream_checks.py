@@ -1,13 +1,18 @@
-"""Whose stream is whose: of an agent's streams the newest owns it, on the controller that welcomed it (S5)."""
+"""Whose stream is whose: of an agent's streams the newest owns it, on the controller that welcomed it (S5).
+
+And what is taken over with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, Epoch
+from quotafleet.link.messages import OverrideState
+from tests.memory_store import Tables
 from tests.simulation.database import Turn
-from tests.simulation.truth import require
+from tests.simulation.truth import Truth, require
 
 
 def check_streams(epochs: Mapping[AgentKey, Epoch], book: Book, turn: Turn) -> None:
@@ -15,6 +20,17 @@ def check_streams(epochs: Mapping[AgentKey, Epoch], book: Book, turn: Turn) -> N
     for record in book.changes():
         if isinstance(record, Epoch) and (before := epochs.get(record.key)) is not None:
             _check_stream(before, record, turn)
+
+
+def check_welcomed(truth: Truth, tables: Tables, welcomed: Iterable[AgentKey]) -> None:
+    """Whatever a store can still spend counts, once its hello was taken: also what the ledger had forgotten (S7)."""
+    for key in welcomed:
+        store = truth.lineages[key].accepted if key in truth.lineages else None
+        for held in store.disk.state.overrides.values() if store is not None else ():
+            known = tables.overrides.get(held.override_id)
+            counts = known is not None and known.state in (OverrideState.APPROVED, OverrideState.USED)
+            if held.state is OverrideState.APPROVED and held.quota_uid in tables.quotas:
+                require(counts, "S7", f"{key} was welcomed with {held}, the ledger has {known}")
 
 
 def _check_stream(before: Epoch, after: Epoch, turn: Turn) -> None:

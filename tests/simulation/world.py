@@ -22,7 +22,7 @@ from tests.simulation.operators import Operators
 from tests.simulation.plan import Action, Plan
 from tests.simulation.site import MAX_MACHINES, Site
 from tests.simulation.store_checks import check_overrides, check_store
-from tests.simulation.stream_checks import check_streams
+from tests.simulation.stream_checks import check_streams, check_welcomed
 from tests.simulation.truth import Violation, require
 
 #: Lines of the trace that are kept.
@@ -82,6 +82,8 @@ class World(Site):
         assert self.committing is not None
         self.once.wrote(book.notes)
         self.ledger.wrote(book)
+        if not self.ledger.put_back_unseen:
+            check_welcomed(self.truth, self.database.tables, sorted(book.linked))
         if self._recovers and not self.database.tables.meta.recovering:
             self._check_recovered()
         who = f"ledger {self.committing.controller}".rstrip()

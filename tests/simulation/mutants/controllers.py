@@ -81,4 +81,13 @@ MUTANTS = (
         "round_.acknowledged(agent, participant.acknowledged, now_ms)",
         "round_.acknowledged(agent, participant.needed, now_ms)",
     ),
+    Mutant(
+        "asked-is-answered",
+        "agents on another controller are said to have answered, and are not asked",
+        ("S7",),
+        _ROUNDS,
+        "        self._ask(relayed.pending, relayed.request)",
+        """        for agent in relayed.pending:
+            tell(agent)""",
+    ),
 )
