@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from quota_server.errors import LedgerRefusal, field_invalid, not_assigned
@@ -22,6 +21,7 @@ from quota_server.ledger.calls import (
 from quota_server.ledger.effects import Effects
 from quota_server.ledger.model import Allocation, Quota, QuotaState
 from quota_server.ledger.policies import Policy
+from quota_server.ledger.replacing import replace
 from quota_server.ledger.store import LedgerStore, Transaction
 
 #: Settings that agents are told of: a change of one gives every allocation a new revision.

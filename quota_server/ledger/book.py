@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from quota_server.ledger import escrow
@@ -22,6 +21,7 @@ from quota_server.ledger.model import (
     QuotaState,
     Sums,
 )
+from quota_server.ledger.replacing import replace
 from quotafleet.link.messages import AllocationUpdate, Revision, Terms
 
 Record = Quota | Agent | Epoch | Assignment | Allocation | Override

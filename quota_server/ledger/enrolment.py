@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quota_server.errors import LedgerRefusal, agent_unknown, field_invalid, not_assigned
 from quota_server.ledger import escrow, sharing
@@ -32,6 +32,7 @@ from quota_server.ledger.model import (
     Epoch,
     Quota,
 )
+from quota_server.ledger.replacing import replace
 from quota_server.ledger.store import LedgerStore, Transaction
 
 #: Epochs contain the generation, so that a restored database does not give one out again.

@@ -6,9 +6,8 @@ Every function takes a record and returns the next one. Which of them are decisi
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from quota_server.ledger.model import Allocation, Assignment, Assume, Override, Sums
+from quota_server.ledger.replacing import replace
 from quotafleet.link.messages import FinalStanding, OverrideState, Standing, Totals
 
 

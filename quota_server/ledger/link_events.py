@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 from quota_server.errors import agent_unknown, field_invalid
@@ -28,6 +27,7 @@ from quota_server.ledger.model import (
     Mark,
 )
 from quota_server.ledger.override_events import OverrideEvents
+from quota_server.ledger.replacing import replace
 from quotafleet.link.messages import (
     Fence,
     FenceAck,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, AllocationKey, Override
+from quota_server.ledger.replacing import replace
 from quotafleet.link.messages import OverrideStanding, OverrideState
 
 #: What a store holds: once the ledger has one in such a state, it was approved here too, and a late word is no news.

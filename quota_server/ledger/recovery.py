@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from quota_server.errors import LedgerRefusal
 from quota_server.ledger.calls import Call, note_change, record, refuse_repeat
 from quota_server.ledger.effects import Effects, effects_of
+from quota_server.ledger.replacing import replace
 from quota_server.ledger.store import LedgerStore
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.escrow import offer
 from quota_server.ledger.model import Allocation, AllocationKey, Assignment, Quota, QuotaState
 from quota_server.ledger.policies import Member, Policy, Request, share_out
+from quota_server.ledger.replacing import replace
 
 
 def redistribute(book: Book, quota_uid: str, now_ms: int, *, resend: Collection[AllocationKey] = ()) -> None:

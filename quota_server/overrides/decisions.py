@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quota_server.errors import LedgerRefusal, not_assigned
 from quota_server.ledger import sharing
@@ -17,6 +17,7 @@ from quota_server.ledger.calls import (
 )
 from quota_server.ledger.effects import Effects, effects_of, override_update
 from quota_server.ledger.model import AgentKey, AllocationKey, Override, OverridePolicy, QuotaState
+from quota_server.ledger.replacing import replace
 from quota_server.ledger.store import LedgerStore, Transaction
 from quotafleet.link.messages import OverrideAsk, OverrideState, OverrideUpdate
 

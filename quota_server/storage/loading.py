@@ -18,7 +18,6 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Connection,
-    Executable,
     Select,
     bindparam,
     literal_column,
@@ -33,6 +32,7 @@ from sqlalchemy.sql import ColumnElement
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey, AllocationKey, Mark, Meta, Override
 from quota_server.ledger.store import RecordedAnswer
+from quota_server.storage.keyed import among, rows_by_key
 from quota_server.storage.mapping import (
     AGENTS,
     ALLOCATIONS,
@@ -64,19 +64,10 @@ from quota_server.storage.tables import (
     quotas,
 )
 
-#: Keys in one statement; up to three variables each, twice at most, and databases take some 32,000.
-CHUNK = 4_096
-
 _LIVE = ("PENDING", "APPROVED")
 
 
 _epoch_key = (epochs.c.agent_uid, epochs.c.epoch)
-
-
-def _among(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
-    """The condition that these columns are one of the bound `keys`."""
-    keys: BindParameter[Any] = bindparam("keys", expanding=True)
-    return columns[0].in_(keys) if len(columns) == 1 else tuple_(*columns).in_(keys)
 
 
 def _all(mapping: RecordMapping[Any]) -> Select[Any]:
@@ -100,7 +91,7 @@ def _locked_quotas(condition: ColumnElement[bool]) -> Select[Any]:
     return _all(QUOTAS).where(condition).order_by(quotas.c.uid).with_for_update(key_share=True)
 
 
-_agent_of_allocation = _among(allocations.c.agent_uid, allocations.c.epoch)
+_agent_of_allocation = among(allocations.c.agent_uid, allocations.c.epoch)
 _of_quota: BindParameter[str] = bindparam("quota_uid")
 _of_agent: BindParameter[str] = bindparam("agent_uid")
 _wanted_name: BindParameter[str] = bindparam("name")
@@ -115,14 +106,14 @@ _ANSWER = _all(ANSWERS).where(answers.c.request_id == bindparam("request_id"))
 _AGENTS_OF_QUOTA = _all(AGENTS).where(
     agents.c.uid.in_(select(assignments.c.agent_uid).where(assignments.c.quota_uid == _of_quota))
 )
-_AGENTS = _all(AGENTS).where(_among(agents.c.uid))
+_AGENTS = _all(AGENTS).where(among(agents.c.uid))
 _AGENT_NAMED = _locked_agents(
     or_((agents.c.name == _wanted_name) & agent_is_enrolled, agents.c.uid == _wanted_name)
 )
 
-_EPOCHS = _locked_epochs(_among(*_epoch_key))
+_EPOCHS = _locked_epochs(among(*_epoch_key))
 _EPOCHS_OF_AGENT = _locked_epochs(epochs.c.agent_uid == _of_agent)
-_EPOCHS_AS_THEY_ARE = _epochs_with_agents(_among(*_epoch_key))
+_EPOCHS_AS_THEY_ARE = _epochs_with_agents(among(*_epoch_key))
 _EPOCHS_OF_QUOTA = _epochs_with_agents(
     tuple_(*_epoch_key).in_(
         select(allocations.c.agent_uid, allocations.c.epoch).where(
@@ -133,7 +124,7 @@ _EPOCHS_OF_QUOTA = _epochs_with_agents(
 _UNHEARD = select(*_epoch_key).where(epoch_is_unsettled, epochs.c.heard_generation < bindparam("generation"))
 _FENCED_AND_CHARGED = union_all(
     select(fenced_marks, literal_column("NULL").label("store_id")).where(
-        _among(fenced_marks.c.agent_uid, fenced_marks.c.epoch)
+        among(fenced_marks.c.agent_uid, fenced_marks.c.epoch)
     ),
     select(
         charged_copies.c.agent_uid,
@@ -141,10 +132,10 @@ _FENCED_AND_CHARGED = union_all(
         literal_column("0"),
         literal_column("0"),
         charged_copies.c.store_id,
-    ).where(_among(charged_copies.c.agent_uid, charged_copies.c.epoch)),
+    ).where(among(charged_copies.c.agent_uid, charged_copies.c.epoch)),
 )
 
-_QUOTAS = _locked_quotas(_among(quotas.c.uid))
+_QUOTAS = _locked_quotas(among(quotas.c.uid))
 _QUOTAS_OF_AGENT_KEYS = _locked_quotas(
     quotas.c.uid.in_(select(allocations.c.quota_uid).where(_agent_of_allocation))
 )
@@ -156,27 +147,27 @@ _QUOTA_NAMED = _locked_quotas(
     or_((quotas.c.name == _wanted_name) & quota_is_open, quotas.c.uid == _wanted_name)
 )
 
-_ASSIGNMENTS = _all(ASSIGNMENTS).where(_among(assignments.c.quota_uid, assignments.c.agent_uid))
+_ASSIGNMENTS = _all(ASSIGNMENTS).where(among(assignments.c.quota_uid, assignments.c.agent_uid))
 _ASSIGNMENTS_OF_QUOTA = _all(ASSIGNMENTS).where(assignments.c.quota_uid == _of_quota)
 _ASSIGNMENTS_OF_AGENT = _all(ASSIGNMENTS).where(assignments.c.agent_uid == _of_agent)
 
 _ALLOCATIONS = _all(ALLOCATIONS).where(
-    _among(allocations.c.quota_uid, allocations.c.agent_uid, allocations.c.epoch)
+    among(allocations.c.quota_uid, allocations.c.agent_uid, allocations.c.epoch)
 )
 _ALLOCATIONS_OF_AGENTS = _all(ALLOCATIONS).where(_agent_of_allocation)
 _ALLOCATIONS_OF_QUOTA = _all(ALLOCATIONS).where(allocations.c.quota_uid == _of_quota, allocation_is_not_final)
 _ALLOCATIONS_SHORT = (
     _all(ALLOCATIONS)
     .join(epochs, (epochs.c.agent_uid == allocations.c.agent_uid) & (epochs.c.epoch == allocations.c.epoch))
-    .where(_among(allocations.c.quota_uid), allocation_is_short, epoch_is_online)
+    .where(among(allocations.c.quota_uid), allocation_is_short, epoch_is_online)
 )
 
-_OVERRIDES = _all(OVERRIDES).where(_among(overrides.c.override_id))
+_OVERRIDES = _all(OVERRIDES).where(among(overrides.c.override_id))
 _OVERRIDES_STAND_ON = select(
     overrides.c.override_id, overrides.c.quota_uid, overrides.c.agent_uid, overrides.c.epoch
-).where(_among(overrides.c.override_id))
+).where(among(overrides.c.override_id))
 _OVERRIDES_LIVE = _all(OVERRIDES).where(
-    _among(overrides.c.agent_uid, overrides.c.epoch), overrides.c.state.in_(_LIVE)
+    among(overrides.c.agent_uid, overrides.c.epoch), overrides.c.state.in_(_LIVE)
 )
 _OVERRIDE_OF_ASK = _all(OVERRIDES).where(
     overrides.c.agent_uid == _of_agent,
@@ -357,18 +348,3 @@ def _load_under_locks(connection: Connection, book: Book, found: Sequence[Overri
     load_quotas(connection, book, {override.quota_uid for override in found})
     ids = {override.override_id for override in found} - book.overrides.keys()
     book.load(OVERRIDES.read_all(rows_by_key(connection, _OVERRIDES, ids)))
-
-
-def rows_by_key(
-    connection: Connection, statement: Executable, keys: Collection[Any], **values: Any
-) -> list[Any]:
-    """The rows of a statement over `keys`, asked for in chunks and in order, as the locks are to be taken."""
-    ordered = sorted(set(keys))
-    chunks = (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
-    filled = ({**values, "keys": _filled_up(chunk)} for chunk in chunks)
-    return [row for bound in filled for row in connection.execute(statement, bound)]
-
-
-def _filled_up(keys: list[Any]) -> list[Any]:
-    """The last key again and again, up to a power of two: so few lengths are few statements to plan."""
-    return keys + keys[-1:] * ((1 << (len(keys) - 1).bit_length()) - len(keys))

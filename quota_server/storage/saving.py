@@ -11,13 +11,9 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Column,
     Connection,
-    LargeBinary,
     Table,
-    Text,
     bindparam,
     func,
     insert,
@@ -30,6 +26,7 @@ from sqlalchemy.sql.dml import Insert
 from quota_server.ledger.book import Book
 from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage import tables
+from quota_server.storage.keyed import array_of
 from quota_server.storage.loading import META_LOCK
 from quota_server.storage.mapping import (
     AGENTS,
@@ -133,7 +130,7 @@ def _upsert(table: Table) -> Insert:
 
 @cache
 def _from_arrays(table: Table, names: tuple[str, ...], replacing: bool) -> Insert:
-    arrays = (func.unnest(bindparam(f"all_{name}", type_=_array_of(table.c[name]))) for name in names)
+    arrays = (func.unnest(bindparam(f"all_{name}", type_=array_of(table.c[name]))) for name in names)
     statement = postgresql.insert(table).from_select(names, select(*arrays), include_defaults=False)
     if not replacing:
         return statement
@@ -147,9 +144,3 @@ def _keys(table: Table) -> list[Column[Any]]:
 def _others(table: Table, statement: sqlite.Insert | postgresql.Insert) -> dict[str, Any]:
     keys = _keys(table)
     return {column.name: statement.excluded[column.name] for column in table.columns if column not in keys}
-
-
-def _array_of(column: Column[Any]) -> postgresql.ARRAY[Any]:
-    # Without a collation, which an array's name has no room for.
-    plain = next(kind for kind in (Text, BigInteger, Boolean, LargeBinary) if isinstance(column.type, kind))
-    return postgresql.ARRAY(plain(), dimensions=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.sql import ColumnElement
 
 from quota_server.ledger.book import Book
@@ -13,6 +13,7 @@ from quota_server.ledger.effects import Participant, override_update, participan
 from quota_server.ledger.model import AgentKey, Meta
 from quota_server.storage import loading
 from quota_server.storage.connected import Database
+from quota_server.storage.keyed import among, rows_by_key
 from quota_server.storage.mapping import AGENTS, ALLOCATIONS, ASSIGNMENTS, OVERRIDES, QUOTAS
 from quota_server.storage.tables import (
     agents,
@@ -29,7 +30,6 @@ from quota_server.storage.tables import (
 from quotafleet.link.messages import AllocationUpdate, OverrideUpdate
 
 _here: ColumnElement[bool] = epoch_is_online & (epochs.c.owner == bindparam("owner"))
-_keys: BindParameter[Any] = bindparam("keys", expanding=True)
 _PARTS = (ALLOCATIONS, QUOTAS, AGENTS, ASSIGNMENTS)
 
 _UNACKNOWLEDGED = (
@@ -53,9 +53,9 @@ _OVERRIDES_OPEN = (
 _OVERRIDES = (
     select(*OVERRIDES.columns)
     .join(epochs, (epochs.c.agent_uid == overrides.c.agent_uid) & (epochs.c.epoch == overrides.c.epoch))
-    .where(_here, overrides.c.override_id.in_(_keys))
+    .where(_here, among(overrides.c.override_id))
 )
-_UNACKNOWLEDGED_OF = _UNACKNOWLEDGED.where(allocations.c.quota_uid.in_(_keys))
+_UNACKNOWLEDGED_OF = _UNACKNOWLEDGED.where(among(allocations.c.quota_uid))
 _TO_BE_FENCED = select(epochs.c.agent_uid, epochs.c.epoch).where(epoch_is_to_be_fenced, _here)
 
 
@@ -127,4 +127,4 @@ def _rows(
     """The rows about the streams on `owner`, of everything or of these keys."""
     if keys is None:
         return list(connection.execute(of_all, {"owner": owner}))
-    return loading.rows_by_key(connection, of_some, keys, owner=owner)
+    return rows_by_key(connection, of_some, keys, owner=owner)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import CompoundSelect, Connection, Select
 
-from quota_server.storage import loading, sessions, tariff_store, tariff_views
+from quota_server.storage import keyed, loading, sessions, tariff_store, tariff_views
 from quota_server.storage.database import open_database
 from quota_server.storage.tables import metadata
 from rules.records import RecordRef
@@ -88,9 +88,14 @@ def ledger_statements(connection: Connection) -> dict[str, str]:
                 "_UNACKNOWLEDGED_OF",
             )
             key = keys[0] if name in of_one else keys
-            bound = {each: values.get(each, "r") for each in statement.compile().params if each != "keys"}
+            if connection.dialect.name == "postgresql":
+                statement = keyed.on_postgres(statement)  # noqa: PLW2901 - as it is run there
+            bound = {each: values.get(each, "r") for each in statement.compile().params if "keys" not in each}
             if "keys" in statement.compile().params:
                 bound["keys"] = [key]
+            for number, part in enumerate(key if isinstance(key, tuple) else (key,)):
+                if f"keys_{number}" in statement.compile().params:
+                    bound[f"keys_{number}"] = [part]
             filled = statement.params(bound).compile(connection, compile_kwargs={"literal_binds": True})
             found[name] = str(filled)
     return found
@@ -115,6 +120,8 @@ FLEET: Final = """
 INSERT INTO agents SELECT 'a' || n, 'n' || n, 1, true, n % 7 = 0, 0 FROM generate_series(1, 2000) n;
 INSERT INTO epochs SELECT 'a' || n, 1, n % 2 = 0, 1, 0, 0, 0, 1, 's', false, n % 90 = 0, n % 5 = 0, false, 0, n % 3, 0,
     'c' FROM generate_series(1, 2000) n;
+INSERT INTO fenced_marks SELECT 'a' || n, 1, 0, n FROM generate_series(1, 2000) n;
+INSERT INTO charged_copies SELECT 'a' || n, 1, 's' FROM generate_series(1, 2000) n;
 INSERT INTO quotas SELECT 'q' || n, 'n' || n, 9, 0, null, null, 'MAX_MIN', 0, 0, 'ASK', null,
     CASE WHEN n % 9 = 0 THEN 'CLOSED' ELSE 'OPEN' END, n % 50 = 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     FROM generate_series(1, 500) n;
