@@ -75,12 +75,19 @@ def report_is_ahead(book: Book, epoch: Epoch, report: Report, mark: Mark | None)
     """
     if mark is not None and mark > max(epoch.shown, epoch.offered):
         return True
-    return any(_is_ahead(book, epoch.key, standing) for standing in report.standings)
+    in_time = (standing for standing in report.standings if not _is_late(book, epoch.key, standing))
+    return any(_is_ahead(book, epoch.key, standing) for standing in in_time)
 
 
 def met_generation(hello: Hello, mark: Mark) -> int:
     """The newest generation of a ledger that a store has met."""
     return max((mark.generation, *(standing.revision.generation for standing in hello.standings)))
+
+
+def _is_late(book: Book, agent: AgentKey, standing: Standing) -> bool:
+    """Whether a newer statement was taken: the limit may have fallen since, within the same revision."""
+    allocation = book.allocations.get(AllocationKey(standing.quota_uid, *agent))
+    return allocation is not None and standing.sequence < allocation.sequence
 
 
 def _is_ahead(book: Book, agent: AgentKey, standing: Standing) -> bool:

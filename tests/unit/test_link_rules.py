@@ -84,7 +84,8 @@ async def test_a_late_statement_of_the_same_revision_never_raises_the_exposure(l
     site.release(20)
     await site.report()
     assert (await ledger.allocation(site)).exposure == 50
-    await ledger.send(early)
+    reply = await ledger.send(early)
+    assert not reply.superseded, "it is late, and no sign that the ledger was put back"
     allocation = await ledger.allocation(site)
     assert (allocation.exposure, allocation.totals.count) == (50, 50)
 
