@@ -128,6 +128,7 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
         raise ConfigInvalid("python -O would switch off the ledger's checks: run without it")
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with open_database(config.where) as database:
+        _log.info("database=%s", upkeep.named(config.where))
         keys = await _load_key(SqlLedgerStore(database), config)
         controller, server, services = await _compose(config, keys, database)
         health = health_aio.HealthServicer()
@@ -204,6 +205,7 @@ async def declare_restored(config: ServerConfig) -> int:
     """Declares that the database was restored from a backup; the new generation (section 8 of the design)."""
     if isinstance(config.where, Path) and not config.where.exists():
         raise ConfigInvalid(f"there is no database at {config.where}: put the backup there first")
+    await upkeep.refuse_while_served(config.where)
     async with open_database(config.where) as database:
         begin = Recovery(SqlLedgerStore(database)).begin
         return await again(lambda: begin(SystemClock().wall_ms()))

@@ -35,6 +35,8 @@ class ServerConfig:
     gather_ms: int | None = None
 
     def __post_init__(self) -> None:
+        if self.database.startswith("postgres") and "://" not in self.database:
+            raise ConfigInvalid("--database: must be postgresql://USER@HOST/NAME, sqlite:///PATH or a path")
         if self.gather_ms is not None and not 0 <= self.gather_ms <= 1_000:
             raise ConfigInvalid("--gather: must be from 0 to 1 second")
         if not 10 <= self.heartbeat_ms <= 3_600_000:

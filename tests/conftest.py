@@ -1,5 +1,10 @@
 """Settings of all tests."""
 
+import os
+
+# Before gRPC is imported: its handlers around fork() may break the child, and none of ours uses gRPC before exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 # Imported before any test runs: pytest's Hypothesis plugin would import it in the summary of a failed run, where
 # CPython 3.11 may trip over the stack of a greenlet and lose the summary.
 from collections.abc import Iterator

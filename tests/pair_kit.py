@@ -36,6 +36,7 @@ class ControllerProcess:
         self._command += ["--listen", self.address, "--heartbeat", str(heartbeat_ms / 1000)]
         self._database = database
         self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -46,6 +47,8 @@ class ControllerProcess:
         """Returns when it serves."""
         self.log.parent.mkdir(mode=0o700, exist_ok=True)
         environment = {**os.environ, "QUOTAFLEET_DATABASE": self._database}
+        if not self._database:
+            del environment["QUOTAFLEET_DATABASE"]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stderr=asyncio.subprocess.PIPE, env=environment
@@ -71,7 +74,8 @@ class ControllerProcess:
         if self._process is not None:
             self._process.send_signal(how)
             await self._process.wait()
-            await self._reading
+            if self._reading is not None:
+                await self._reading
             self._process = None
 
     async def _read(self, stream: asyncio.StreamReader) -> None:

@@ -33,7 +33,7 @@ _out = Console(highlight=False, soft_wrap=True)
 @app.command()
 def migrate(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
-    database: DatabaseOption = "",
+    database: DatabaseOption = None,
     service_role: Annotated[
         str,
         typer.Option(
@@ -62,7 +62,7 @@ def migrate(
 
 @app.command()
 def check(
-    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = "", as_json: JsonOption = False
+    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """Say whether this version can serve from the database: exit code 0 if so, 1 if not."""
     from quota_server import app as controller
@@ -83,7 +83,7 @@ def check(
 
 @app.command()
 def version(
-    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = "", as_json: JsonOption = False
+    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """Print the schema of the database, and the newest that this version knows."""
     from quota_server import app as controller

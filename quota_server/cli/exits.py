@@ -47,7 +47,7 @@ _HINTS: Final = {
     "ENVELOPE_INVALID": "nothing was stored: repair the envelope, then run the command again",
     "RECORDS_MALFORMED": "nothing was stored: `quotactl rules validate` shows what is malformed",
     "RECORD_UNKNOWN": "check kind and key with `quotactl rules records`; `--deleted` shows deleted ones",
-    "STORE_UNAVAILABLE": "nothing was changed: make room on the controller's disk, then run the command again",
+    "STORE_UNAVAILABLE": "nothing was changed: see that the controller's database is up and has room, and try again",
 }
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -73,6 +73,15 @@ def fail_with(error: QuotafleetError, server: str, *, as_json: bool) -> NoReturn
     """Leaves because a call failed."""
     name = error.reason or error.code.name
     details = {"reason": name, "metadata": error.metadata}
+    if not error.reason and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        hint = "a change may have been made all the same: look before you run it again"
+        fail(
+            f"the controller at {server} did not answer in time",
+            hint,
+            UNREACHABLE,
+            as_json=as_json,
+            **details,
+        )
     if unreachable(error):
         hint = "start it with `quota-server serve`, or name it with --server or QUOTAFLEET_SERVER"
         fail(f"no controller answers at {server}", hint, UNREACHABLE, as_json=as_json, **details)

@@ -60,7 +60,7 @@ class _OneLine(logging.Formatter):
 @app.command()
 def serve(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
-    database: DatabaseOption = "",
+    database: DatabaseOption = None,
     listen: Annotated[
         str,
         typer.Option(
@@ -116,7 +116,7 @@ def serve(
 @app.command()
 def recover(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
-    database: DatabaseOption = "",
+    database: DatabaseOption = None,
     yes: Annotated[
         bool, typer.Option("--yes", metavar="", help="The database was put back to an older state.")
     ] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -24,13 +25,13 @@ DataDirOption = Annotated[
     ),
 ]
 DatabaseOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--database",
         metavar="URL",
         envvar=DATABASE_VARIABLE,
-        help="postgresql://USER@HOST/NAME; without it, SQLite in the data directory. A password is better kept in "
-        "the variable, or in PGPASSFILE: others can read a command line.",
+        help="postgresql://USER@HOST/NAME, or the path of a SQLite file; without it, SQLite in the data directory. "
+        "A password is better kept in the variable, or in PGPASSFILE: others can read a command line.",
         show_default=False,
     ),
 ]
@@ -40,6 +41,11 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def config_of(data_dir: Path, **settings: Any) -> ServerConfig:
     """The configuration, or the end of the program with what is wrong with it."""
+    if os.environ.get(DATABASE_VARIABLE) == "":
+        fail(f"{DATABASE_VARIABLE} is set, and empty: unset it to keep the data in SQLite", BAD_USAGE)
+    if settings.get("database") == "":
+        fail("--database: must be postgresql://USER@HOST/NAME, sqlite:///PATH or a path", BAD_USAGE)
+    settings["database"] = settings.get("database") or ""
     try:
         return ServerConfig(data_dir, **settings)
     except (ConfigInvalid, OverflowError, ValueError) as invalid:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from quota_server.clock import Clock
 from quota_server.errors import LedgerRefusal, StoreUnavailable
@@ -15,14 +15,14 @@ from quota_server.fleet.connection import Connection
 from quota_server.fleet.fanout import AgentOutcome
 from quota_server.fleet.others import Neighbourhood, Others
 from quota_server.fleet.pauses import Pauses
+from quota_server.fleet.ports import Asks, Batches, Demand
 from quota_server.fleet.protocol import Phase
 from quota_server.fleet.rounds import Outcomes, Rounds
 from quota_server.ledger.calls import Change
 from quota_server.ledger.effects import Effects, Participant
 from quota_server.ledger.events import GoneEvent, HelloEvent, LinkEvent, Reply, ReportEvent
-from quota_server.ledger.link_batch import BatchResult
 from quota_server.ledger.model import AgentKey
-from quotafleet.link.messages import FenceKind, OverrideAsk, OverrideUpdate
+from quotafleet.link.messages import FenceKind, OverrideAsk
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,28 +31,9 @@ T = TypeVar("T")
 MAX_BATCH = 2_000
 #: Redistributions by demand are at least a heartbeat / this apart.
 REDISTRIBUTIONS_PER_HEARTBEAT = 20
+_STORE_FAILED = "the database does not take changes: %s"
 #: How long the outcomes of a fan-out are collected that nobody waits for.
 DEFAULT_WAIT_MS = 5_000
-
-
-class Batches(Protocol):
-    """Handles link events; see `ledger.link_batch`."""
-
-    async def handle(self, batch: list[LinkEvent], now_ms: int) -> BatchResult: ...
-
-
-class Demand(Protocol):
-    """Shares out anew; see `ledger.administration`."""
-
-    async def follow_demand(self, quota_uid: str, now_ms: int) -> Change | None: ...
-
-
-class Asks(Protocol):
-    """Answers what agents ask; see `overrides.decisions`."""
-
-    async def answer_asks(
-        self, asks: list[tuple[AgentKey, OverrideAsk]], now_ms: int
-    ) -> tuple[dict[AgentKey, list[OverrideUpdate]], Effects]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +214,17 @@ class Fleet:
 
     def store_failed(self, refusal: StoreUnavailable) -> None:
         """The database did not take a change, or did not answer."""
+        # Once, however many agents try: their number is that of the fleet.
+        _log.log(logging.ERROR if self.store_ok else logging.DEBUG, _STORE_FAILED, refusal.message)
         self.store_ok = False
-        _log.error("the database does not take changes: %s", refusal.message)
         if refusal.unclear:
             # It may have decided something that no stream was told: every agent says hello again, and is told all.
             self.hello_again()
 
     def store_recovered(self) -> None:
         """The store takes changes: what it did not take before is said again."""
+        if not self.store_ok:
+            _log.info("the database takes changes")
         self.store_ok = True
         unsaved, self._unsaved = self._unsaved, []
         for event in unsaved:

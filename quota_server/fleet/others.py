@@ -29,6 +29,8 @@ SWEEPS_PER_HEARTBEAT: Final = 2
 #: A controller that was not heard of for so many heartbeats, and this long at least, is gone with its streams.
 LEASE_HEARTBEATS: Final = 2
 LEAST_LEASE_MS: Final = 3_000
+#: A database that takes longer for the lease of this controller is said not to work.
+_PATIENCE_SECONDS: Final = 3.0
 #: Notices that come within this time are looked into together.
 _GATHER_SECONDS: Final = 0.005
 
@@ -234,10 +236,15 @@ class Others:
     async def _keep_lease(self) -> None:
         """By itself: what takes long elsewhere must not look like an end."""
         while True:
+            renewing = asyncio.ensure_future(self._renew())
             try:
-                await self._renew()
+                if renewing not in (await asyncio.wait((renewing,), timeout=_PATIENCE_SECONDS))[0]:
+                    self._store_failed(StoreUnavailable("the database does not answer"))
+                await renewing
             except StoreUnavailable as refusal:
                 self._store_failed(refusal)
+            finally:
+                renewing.cancel()
             await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
 
     async def _renew(self) -> None:

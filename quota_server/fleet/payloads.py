@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from quota_server.fleet.others import Notice, Question
 from quota_server.ledger.book import Book
-from quota_server.ledger.model import AgentKey, Epoch, Override
+from quota_server.ledger.model import AgentKey, Allocation, Epoch, Override
 
 #: A payload has at most 7,999 bytes; uids are 36 characters, names are not sent.
 UIDS_IN_ONE: Final = 100
@@ -21,10 +21,12 @@ def payloads_of(book: Book) -> Iterator[dict[str, Any]]:
         yield {"linked": some}
     changed = book.changes()
     decided = sorted(record.override_id for record in changed if isinstance(record, Override))
-    if len(book.touched) + len(decided) > MOST_UIDS or book.everything_recovers:
+    # Also where only an acknowledgement came in: somebody elsewhere may wait for it.
+    quotas = book.touched | {record.quota_uid for record in changed if isinstance(record, Allocation)}
+    if len(quotas) + len(decided) > MOST_UIDS or book.everything_recovers:
         yield {"everything": True}
         return
-    for kind, uids in (("quotas", sorted(book.touched)), ("overrides", decided)):
+    for kind, uids in (("quotas", sorted(quotas)), ("overrides", decided)):
         for some in in_parts(uids):
             yield {kind: some}
     if any(isinstance(record, Epoch) and record.ended and record.online for record in changed):

@@ -13,7 +13,9 @@ from sqlalchemy import Connection, inspect, text
 from quota_server.errors import DatabaseUnusable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-#: Advisory lock of a PostgreSQL database: whoever migrates is alone.
+#: Advisory lock of a PostgreSQL database that each controller shares while it listens.
+SERVING = 0x51_75_6F_74_62
+#: Another: whoever migrates is alone.
 MIGRATING = 0x51_75_6F_74_61
 #: A table that every schema has.
 _OURS = "allocations"
@@ -38,7 +40,9 @@ def check_schema(connection: Connection) -> None:
         return
     _refuse_strange(connection, stored)
     found = f"its schema is {stored}, and {newest} is needed" if stored else "there is no schema in it"
-    raise DatabaseUnusable(f"this database is not migrated ({found}): run `quota-server database migrate`")
+    raise DatabaseUnusable(
+        f"this database is not migrated ({found}): run `quota-server database migrate` as its owner"
+    )
 
 
 def schema_of(connection: Connection) -> str | None:

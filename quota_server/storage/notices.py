@@ -21,6 +21,7 @@ from quota_server.fleet.payloads import in_parts, payloads_of, read_payload
 from quota_server.ledger.book import Book
 from quota_server.ledger.model import AgentKey
 from quota_server.storage.mapping import encode_json
+from quota_server.storage.migrating import SERVING
 from quota_server.storage.postgres import PostgresDatabase
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class PostgresNotices:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
+            await connection.execute("SELECT pg_advisory_lock_shared($1)", SERVING)
             await connection.add_listener(CHANNEL, self._heard)
             self.listening = True
             self._take(Notice(everything=True))

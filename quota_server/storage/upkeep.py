@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, create_engine, exc, inspect, text
+from sqlalchemy import Connection, create_engine, exc, text
 
 from quota_server.errors import DatabaseUnusable
 from quota_server.storage.database import sqlite_path
-from quota_server.storage.migrating import check_schema, migrate, newest_schema, schema_of
+from quota_server.storage.migrating import MIGRATING, SERVING, check_schema, migrate, newest_schema, schema_of
 from quota_server.storage.postgres import check_server, engine_of, is_postgres, read_options, usable
 from quota_server.storage.sqlite import open_sqlite
 from quota_server.storage.tables import metadata
@@ -32,12 +33,6 @@ _GRANTS: Final[Mapping[str, str]] = {
 _OWNED_BY_OTHERS: Final = text(
     "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'alembic_version'::regclass"
     " AND NOT pg_has_role(relowner, 'USAGE')"
-)
-
-
-_SERVING: Final = (
-    "SELECT address FROM controllers WHERE lease_until_ms > extract(epoch from clock_timestamp()) * 1000"
-    " ORDER BY address"
 )
 
 
@@ -93,14 +88,24 @@ async def look_at_database(where: str | Path) -> Schema:
         reading.dispose()
 
 
+async def refuse_while_served(where: str | Path) -> None:
+    """Raises DatabaseUnusable while a controller serves from a PostgreSQL database; SQLite has its own lock."""
+    if is_postgres(where):
+        async with engine_of(read_options(str(where))) as engine, usable(engine) as connection:
+            await connection.run_sync(_refuse_while_served)
+
+
+def _refuse_while_served(connection: Connection) -> None:
+    """Until the transaction ends no controller begins to listen."""
+    if not connection.execute(text(f"SELECT pg_try_advisory_xact_lock({SERVING})")).scalar_one():
+        raise DatabaseUnusable("a controller serves from this database: stop them all first")
+
+
 def _migrate_alone(connection: Connection) -> None:
     """A controller that serves would go on with the schema that it knows."""
-    if schema_of(connection) != newest_schema() and inspect(connection).has_table("controllers"):
-        serving = connection.execute(text(_SERVING)).scalars().all()
-        if serving:
-            raise DatabaseUnusable(
-                f"controllers serve from this database ({', '.join(serving)}): stop them first"
-            )
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
+    if schema_of(connection) != newest_schema():
+        _refuse_while_served(connection)
     migrate(connection)
 
 
@@ -138,3 +143,12 @@ def _grant(connection: Connection, role: str) -> None:
 def _schema(connection: Connection) -> str:
     name = connection.execute(text("SELECT current_schema()")).scalar_one()
     return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def named(where: str | Path) -> str:
+    """A database as logs name it: without a password, and without options."""
+    if not is_postgres(where):
+        return str(where)
+    parts = urlsplit(str(where))
+    user, at, hosts = parts.netloc.rpartition("@")
+    return f"postgresql://{user.partition(':')[0]}{at}{hosts}{parts.path}"

@@ -10,7 +10,8 @@ import pytest
 from quota_server.clock import SystemClock
 from quota_server.errors import StoreUnavailable
 from quota_server.fleet.connection import Connection
-from quota_server.fleet.fleet import Asks, Fleet
+from quota_server.fleet.fleet import Fleet
+from quota_server.fleet.ports import Asks
 from quota_server.fleet.protocol import AgentSession, Ending
 from quota_server.ledger.calls import Change
 from quota_server.ledger.effects import Effects
