@@ -174,6 +174,8 @@ class Others:
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._next_sweep_ms = 0
+        #: When the limits of all streams were looked at last.
+        self._limits_ms = -heartbeat_ms
         self._relays: dict[Question, _Relay] = {}
         self._to_tell = asyncio.Event()
         self._tariff = asyncio.Event()
@@ -258,10 +260,11 @@ class Others:
         """What is stored that the streams here, and the fan-outs from here, have to know."""
         owner, sessions = self._around.controller, self._around.sessions
         effects = Effects(touched=set(notice.quotas))
-        if self._connections and (notice.everything or notice.quotas):
-            effects.updates = await sessions.unacknowledged(
-                owner, None if notice.everything else notice.quotas
-            )
+        if self._connections and (notice.quotas or self._limits_are_due(notice)):
+            every = self._limits_are_due(notice)
+            effects.updates = await sessions.unacknowledged(owner, None if every else notice.quotas)
+            if every:
+                self._limits_ms = self._clock.monotonic_ms()
         if self._connections and (notice.everything or notice.overrides):
             effects.overrides = await sessions.overrides(
                 owner, None if notice.everything else notice.overrides
@@ -272,6 +275,11 @@ class Others:
             if notice.everything or quota_uid in notice.quotas:
                 self._rounds.observed(quota_uid, await sessions.participants(quota_uid))
         return effects
+
+    def _limits_are_due(self, notice: Notice) -> bool:
+        """In every sweep; while a fan-out is under way once a heartbeat: most of it is about to be acknowledged."""
+        swept_ms = self._clock.monotonic_ms() - self._limits_ms
+        return notice.everything and (not self._rounds.changing() or swept_ms >= self._heartbeat_ms)
 
     async def _take_in_tariff(self) -> None:
         """It may take long, and nothing else waits for it."""

@@ -145,6 +145,10 @@ class Rounds:
 
     # --- other controllers -------------------------------------------------------------------------------------------
 
+    def changing(self) -> bool:
+        """Whether a change is under way."""
+        return bool(self._changes)
+
     def changing_elsewhere(self) -> list[str]:
         """Quotas with a change that agents on other controllers have yet to acknowledge."""
         return [uid for uid, rounds in self._changes.items() if any(map(self._some_elsewhere, rounds))]
