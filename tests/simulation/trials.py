@@ -18,8 +18,9 @@ from tests.simulation.world import World
 MOST_DIALS = 2
 #: An agent that keeps asking is served within so many heartbeats.
 SERVE_BEATS = 20
-#: What a controller decides is known to the others after a sweep at the latest, in heartbeats.
-SWEEP_BEATS = 1 / SWEEPS_PER_HEARTBEAT
+#: Of what a controller decides the others know after so many heartbeats, though the notice was lost: limits are looked
+#: at in every sweep, but once a heartbeat while a fan-out is under way.
+SWEEP_BEATS = 1 + 1 / SWEEPS_PER_HEARTBEAT
 #: So long a transaction takes at most that others are in the way of, now and then.
 LATE_MS = 1_000
 
@@ -66,7 +67,7 @@ def check_lost(world: World, chance: Random, most_events: int) -> None:
     world.kill_controller(lost, written=True, noticed=False)
     beat_ms = world.plan.heartbeat_ms
     lease_ms = max(LEASE_HEARTBEATS * beat_ms, LEAST_LEASE_MS)
-    world.run_for(int(lease_ms + SWEEP_BEATS * beat_ms) + LATE_MS, most_events)
+    world.run_for(lease_ms + beat_ms // SWEEPS_PER_HEARTBEAT + LATE_MS, most_events)
     if world.loop.events >= most_events:
         return
     for key in gone:

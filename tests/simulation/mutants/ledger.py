@@ -246,7 +246,7 @@ def _ceiling""",
     Mutant(
         "adopted-at-the-old-limit",
         "after a restore a store is taken to enforce what the ledger remembers",
-        ("S3", "S7"),
+        ("L1", "S3", "S7"),
         _ESCROW,
         """        exposure=max(allocation.exposure, standing.limit),
         offered=standing.limit,""",
