@@ -10,6 +10,7 @@ from quota_server.errors import StoreUnavailable
 from quota_server.fleet.fanout import Outcome
 from quota_server.ledger.model import AgentKey, AllocationKey, Quota
 from quotafleet.link.messages import Revision, Totals
+from tests.simulation.disk import Trouble
 from tests.simulation.machines import ControllerMachine
 from tests.simulation.operators import WAIT_MS
 from tests.simulation.truth import StoreTruth, Truth, Violation, require
@@ -21,8 +22,9 @@ Held = Mapping[AgentKey, tuple[StoreTruth, Totals]]
 class Counts:
     """People who want to know how many there are by now."""
 
-    def __init__(self, controllers: Sequence[ControllerMachine], truth: Truth) -> None:
+    def __init__(self, controllers: Sequence[ControllerMachine], truth: Truth, trouble: Trouble) -> None:
         self._controllers = controllers
+        self._trouble = trouble
         self._database = controllers[0].database
         self._truth = truth
         self.violation: Violation | None = None
@@ -61,7 +63,9 @@ class Counts:
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
 
     def _held(self, uid: str) -> Held:
-        held = {}
+        held: dict[AgentKey, tuple[StoreTruth, Totals]] = {}
+        if self._trouble.unclear_rate:
+            return held  # an agent may not know what is on its disk before it has read it again
         for key, lineage in self._truth.lineages.items():
             store = lineage.accepted
             quota = store.disk.state.quotas.get(uid) if store is not None else None

@@ -37,7 +37,7 @@ class World(Site):
         self.once = OnceChecks()
         self.clients = Clients()
         self.operators = Operators(self.controllers, Random(f"{plan.seed}/operators"), self.once)
-        self.counts = Counts(self.controllers, self.truth)
+        self.counts = Counts(self.controllers, self.truth, self.trouble)
         #: How often each kind of action happened: something broke or was mended, somebody was asked.
         self.done: dict[str, int] = {}
         self.digest = 0

@@ -66,6 +66,6 @@ SEEDS: dict[str, int] = {
     "unclear-commit-retried": 13,
     "repeat-carried-out-again": 1,
     "applied-before-it-is": 2,
-    "asked-is-answered": 18,
     "conflict-not-retried": 4,
+    "asked-is-answered": 42,
 }
