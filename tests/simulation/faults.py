@@ -256,7 +256,10 @@ def fail_over(world: World, chance: Random) -> bool:
 
 
 def heal(world: World) -> None:
-    """Nothing is broken any more, but what is lost; and notices, on which nothing depends, go on being lost."""
+    """Nothing is broken any more, but what is lost.
+
+    Notices, on which nothing depends, go on being lost, and transactions go on being in each other's way.
+    """
     chance = Random(0)
     resume(world, chance)
     empty_disks(world, chance)

@@ -64,6 +64,11 @@ def test_every_kind_of_action_and_fault_happens_in_these_seeds() -> None:
     assert happened == FAULTS.keys() | ACTS.keys()
 
 
+def test_one_seed_has_one_controller_and_the_next_has_two() -> None:
+    assert {draw_plan(seed).controllers for seed in SEEDS[::2]} == {1}
+    assert {draw_plan(seed).controllers for seed in SEEDS[1::2]} == {2}
+
+
 def test_the_same_seed_is_the_same_run_in_any_process() -> None:
     """Down to the digest over every event and all that is durable in the end; the order of sets does not matter."""
     first, again = (digests("3", PYTHONHASHSEED=hash_seed) for hash_seed in ("1", "2"))
