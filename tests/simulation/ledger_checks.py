@@ -247,22 +247,27 @@ class LedgerChecks:
             return
         if new.online and (old is None or old.last_dial != new.last_dial):
             accepted = self._find_accepted(new.key, new.last_dial)
+            # Its store has said a later hello, which only a ledger that was lost may have heard.
+            late = accepted is not None and accepted.disk.state.agent.dial > new.last_dial
+            lineage.unsure = late and self.was_restored
             if accepted is not None:
                 lineage.accepted = accepted
-                self._check_noticed(accepted, old, new)
-                fenced = accepted.disk.state.agent.fenced
-                require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
-                adopted = old.adopted_generation if old is not None else 0
-                met, generation = _welcomed_in(accepted), self.tables.meta.generation
-                begun_before = adopted < generation <= met
-                what = f"store {accepted.disk.number} has met generation {met}, the ledger began {generation} again"
-                require(not begun_before, "S3", what)
-            lineage.unsure = False
+            if accepted is not None and not lineage.unsure:
+                self._check_welcomed(accepted, old, new)
         if new.final and (old is None or not old.final):
             # Of several stores the one that turned up first counts in full, the others on top.
             lineage.unsure = False
             last = [each for each in lineage.stores if each.disk.state.agent.store_id == new.store_id]
             lineage.accepted = last[0] if last else lineage.accepted
+
+    def _check_welcomed(self, accepted: StoreTruth, old: Epoch | None, new: Epoch) -> None:
+        self._check_noticed(accepted, old, new)
+        fenced = accepted.disk.state.agent.fenced
+        require(fenced is None, "S6", f"the fenced store {accepted.disk.number} was welcomed")
+        adopted = old.adopted_generation if old is not None else 0
+        met, generation = _welcomed_in(accepted), self.tables.meta.generation
+        what = f"store {accepted.disk.number} has met generation {met}, the ledger began {generation} again"
+        require(not adopted < generation <= met, "S3", what)
 
     def _check_noticed(self, store: StoreTruth, old: Epoch | None, new: Epoch) -> None:
         """A store that is ahead of a ledger that was put back begins the recovery (section 8)."""

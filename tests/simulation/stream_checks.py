@@ -25,7 +25,8 @@ def check_streams(epochs: Mapping[AgentKey, Epoch], book: Book, turn: Turn) -> N
 def check_welcomed(truth: Truth, tables: Tables, welcomed: Iterable[AgentKey]) -> None:
     """Whatever a store can still spend counts, once its hello was taken: also what the ledger had forgotten (S7)."""
     for key in welcomed:
-        store = truth.lineages[key].accepted if key in truth.lineages else None
+        lineage = truth.lineages.get(key)
+        store = lineage.accepted if lineage is not None and not lineage.unsure else None
         for held in store.disk.state.overrides.values() if store is not None else ():
             known = tables.overrides.get(held.override_id)
             counts = known is not None and known.state in (OverrideState.APPROVED, OverrideState.USED)
