@@ -62,11 +62,12 @@ async def open_controller(
 ) -> AsyncIterator[Served]:
     """A controller on the data in `folder`, opened or opened again."""
     data_dir = folder / "controller"
+    is_new = not data_dir.exists()
     where = await databases.put(data_dir / "quotafleet.db")
     if isinstance(where, str) and heartbeat_ms == HEARTBEAT_MS:
         heartbeat_ms = POSTGRES_HEARTBEAT_MS
     config = ServerConfig(data_dir, listen, heartbeat_ms, where if isinstance(where, str) else "")
-    if not config.key_file.exists():
+    if is_new:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         load_or_create(config.key_file)
     async with open_app(config) as app, grpc.aio.insecure_channel(app.address) as channel:

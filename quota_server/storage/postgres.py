@@ -233,9 +233,12 @@ async def connect(options: PostgresOptions, purpose: str) -> asyncpg.Connection[
             "tcp_keepalives_count": "3",
         },
     )
-    if problem := _problem_of(await connection.fetchrow(_WHERE_AM_I)):
+    try:
+        if problem := _problem_of(await connection.fetchrow(_WHERE_AM_I)):
+            raise DatabaseUnusable(problem)
+    except BaseException:
         connection.terminate()
-        raise DatabaseUnusable(problem)
+        raise
     return connection
 
 
