@@ -68,7 +68,7 @@ def _rounds(world: World, events: int, logged: list[str]) -> int:
     world.begin()
     while world.loop.events < events:
         for actions in world.plan.rounds:
-            world.refresh(Random(f"{world.plan.seed} refresh {quiet_points}"))
+            world.refresh(Random(f"{world.plan.seed} refresh {quiet_points}"), events)
             world.schedule(list(actions))
             world.run_for(ROUND_MS, events)
             _check_log(logged)

@@ -190,7 +190,7 @@ class World(Site):
             self._names += 1
             self.operators.create_agent(f"a{self._names}")
 
-    def refresh(self, chance: Random) -> None:
+    def refresh(self, chance: Random, most_events: int) -> None:
         """What operators do between storms, so that there is something to storm at: all is open, on, and enrolled."""
         tables = self.database.tables
         open_now = {
@@ -203,7 +203,7 @@ class World(Site):
                 self.operators.switch_agent(agent.name, active=True)
         for _ in range(len(self.agents()), self.plan.agents):
             self.create_agent()
-        self.run_for(1_000, self.loop.events + 1_000)
+        self.run_for(1_000, min(self.loop.events + 1_000, most_events))
         for name in self.quota_names():
             if name not in open_now:
                 self.operators.create_quota(name, chance)
@@ -213,7 +213,7 @@ class World(Site):
             for agent in list(tables.agents.values()):
                 if not agent.retired and (agent.uid not in parts or name not in open_now):
                     self.operators.assign(name, agent.name, chance)
-        self.run_for(1_000, self.loop.events + 1_000)
+        self.run_for(1_000, min(self.loop.events + 1_000, most_events))
         self.install()
 
 
