@@ -46,7 +46,7 @@ from quota_server.storage.postgres import PostgresDatabase
 from quota_server.storage.sessions import SqlSessions
 from quota_server.storage.tariff_store import SqlTariffStore
 from quota_server.storage.tariff_views import SqlTariffViews
-from quota_server.storage.upkeep import Schema
+from quota_server.storage.upkeep import Schema as Schema  # noqa: PLC0414 - what two functions answer
 from quota_server.storage.views import SqlLedgerViews
 from quota_server.tariff.data import TariffData
 from quota_server.tariff.workers import Workers
@@ -153,9 +153,8 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
             await asyncio.gather(services.quotas.drain(), services.agents.drain(), services.rules.drain())
             work.cancel()
             await asyncio.gather(work, watch, forget, return_exceptions=True)
-            with contextlib.suppress(
-                StoreUnavailable, TimeoutError
-            ):  # then the others find out by themselves
+            # If it cannot say so, the others find out by themselves.
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_DRAIN_SECONDS):
                     await controller.leases.end()
 
@@ -305,9 +304,11 @@ async def _report_health(controller: Controller, health: health_aio.HealthServic
     while True:
         lost = controller.notices is not None and not controller.notices.listening
         if lost or not controller.fleet.store_ok:
-            controller.fleet.store_ok = False
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await controller.store.probe()
+            except StoreUnavailable as refusal:  # whatever became of it, it decided nothing
+                controller.fleet.store_failed(StoreUnavailable(refusal.message))
+            else:
                 controller.fleet.store_recovered()
         if serving is not controller.fleet.store_ok:
             serving = controller.fleet.store_ok

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quota_server.ledger.administration import Administration
@@ -301,6 +301,13 @@ class Ledger:
             change = await self.administration.follow_demand(quota_uid, self.now_ms)
             assert change is not None
             self.keep(change.effects)
+
+    async def restart(self) -> None:
+        """A controller begins: no stream is up."""
+        async with self.store.transaction() as transaction:
+            await transaction.load_epochs(self.sites.keys())
+            for epoch in list(transaction.book.epochs.values()):
+                transaction.book.decide(replace(epoch, online=False))
 
     async def set_target(self, target: int, quota: str = "q") -> None:
         change = await self.administration.set_target(self.call(), quota, target, None)

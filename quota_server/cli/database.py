@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,6 +20,9 @@ from quota_server.cli.server_options import (
     fail,
 )
 from quota_server.errors import QuotaServerError
+
+if TYPE_CHECKING:
+    from quota_server.app import Schema
 
 app = typer.Typer(
     help="The schema of the controller's database: migrate it, check it, say which it is.",
@@ -51,13 +55,16 @@ def migrate(
     try:
         schema = asyncio.run(controller.migrate_database(config.where, service_role))
     except QuotaServerError as error:
-        fail(str(error), FAILED)
+        _fail(str(error), as_json=as_json)
     if as_json:
         typer.echo(json.dumps({"before": schema.stored, "schema": schema.newest}))
-    elif schema.stored == schema.newest:
+        return
+    if schema.stored == schema.newest:
         _out.print(Text(f"nothing to do: the schema is {schema.newest}", "green"))
     else:
         _out.print(Text(f"migrated from {schema.stored or 'nothing'} to {schema.newest}", "green"))
+    if service_role:
+        _out.print(Text(f"{service_role} may do what controllers need", "green"))
 
 
 @app.command()
@@ -65,19 +72,13 @@ def check(
     data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """Say whether this version can serve from the database: exit code 0 if so, 1 if not."""
-    from quota_server import app as controller
-
-    config = config_of(data_dir, database=database)
-    try:
-        schema = asyncio.run(controller.look_at_database(config.where))
-    except QuotaServerError as error:
-        fail(str(error), FAILED)
+    schema = _look(data_dir, database, as_json=as_json)
     if as_json:
         found = {"ready": not schema.problem, "schema": schema.stored, "newest": schema.newest}
         typer.echo(json.dumps({**found, "problem": schema.problem}))
         raise typer.Exit(FAILED if schema.problem else 0)
     if schema.problem:
-        fail(schema.problem, FAILED)
+        _fail(schema.problem)
     _out.print(Text(f"ready: the schema is {schema.stored}", "green"))
 
 
@@ -86,14 +87,26 @@ def version(
     data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """Print the schema of the database, and the newest that this version knows."""
-    from quota_server import app as controller
-
-    config = config_of(data_dir, database=database)
-    try:
-        schema = asyncio.run(controller.look_at_database(config.where))
-    except QuotaServerError as error:
-        fail(str(error), FAILED)
+    schema = _look(data_dir, database, as_json=as_json)
     if as_json:
         typer.echo(json.dumps({"schema": schema.stored, "newest": schema.newest}))
     else:
         typer.echo(f"{schema.stored or 'none'} (newest: {schema.newest})")
+
+
+def _look(data_dir: Path, database: str | None, *, as_json: bool) -> Schema:
+    from quota_server import app as controller
+
+    config = config_of(data_dir, database=database)
+    try:
+        return asyncio.run(controller.look_at_database(config.where))
+    except QuotaServerError as error:
+        _fail(str(error), as_json=as_json)
+
+
+def _fail(problem: str, *, as_json: bool = False) -> NoReturn:
+    """Says what is wrong, to programs in the form that they read, and leaves."""
+    if as_json:
+        typer.echo(json.dumps({"ready": False, "problem": problem}))
+        raise typer.Exit(FAILED)
+    fail(problem, FAILED)

@@ -247,6 +247,7 @@ class Others:
                 self._store_failed(refusal)
             finally:
                 renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
             await asyncio.sleep(self._heartbeat_ms / 1000 / SWEEPS_PER_HEARTBEAT)
 
     async def _renew(self) -> None:
@@ -260,8 +261,8 @@ class Others:
         """What is stored that the streams here, and the fan-outs from here, have to know."""
         owner, sessions = self._around.controller, self._around.sessions
         effects = Effects(touched=set(notice.quotas))
-        if self._connections and (notice.quotas or self._limits_are_due(notice)):
-            every = self._limits_are_due(notice)
+        every = self._limits_are_due(notice)
+        if self._connections and (notice.quotas or every):
             effects.updates = await sessions.unacknowledged(owner, None if every else notice.quotas)
             if every:
                 self._limits_ms = self._clock.monotonic_ms()

@@ -99,9 +99,6 @@ class LedgerStore(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Begins a transaction with an empty book. It commits on leaving, or rolls back if an exception leaves it."""
 
-    async def put_back_online_flags(self) -> None:
-        """At start: no stream is up yet."""
-
     async def record_round(self, round_id: str, reached: Sequence[dict[str, Any]]) -> None:
         """Adds the outcomes of a fan-out to its history entry."""
 

@@ -14,7 +14,7 @@ from quota_server.ledger.store import RecordedAnswer
 from quota_server.storage import loading, notices, saving
 from quota_server.storage.connected import Connected, Database
 from quota_server.storage.mapping import encode_json
-from quota_server.storage.tables import answers, epoch_is_online, epochs, history, history_has_round
+from quota_server.storage.tables import answers, history, history_has_round
 
 _PROBE_BYTES = 256 * 1024
 
@@ -126,10 +126,6 @@ class SqlLedgerStore:
             )
             yield transaction
             await transaction.write()
-
-    async def put_back_online_flags(self) -> None:
-        async with self._database.writing() as connected:
-            await connected.run(_execute, update(epochs).where(epoch_is_online).values(online=False))
 
     async def record_round(self, round_id: str, reached: Sequence[dict[str, Any]]) -> None:
         named = (history.c.round_id == round_id) & history_has_round

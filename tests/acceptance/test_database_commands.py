@@ -212,6 +212,11 @@ def test_what_cannot_be_connected_to_is_said_in_a_line_without_the_password(
         ran = Kind(tmp_path, url).run(command)
         assert said in failure(ran)
         assert "hu" not in ran.err.replace("must", "")
+        told = Kind(tmp_path, url).run(command, "--json")
+        assert told.code == ran.code
+        assert not told.json["ready"]
+        assert said in told.json["problem"]
+        assert "hu" not in told.out.replace("must", "")
 
 
 def test_the_commands_say_what_they_do(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from quota_server.errors import DatabaseUnusable, StoreUnavailable
 from quota_server.ledger.model import Epoch, Mark, Quota
 from quota_server.ledger.store import LedgerStore
 from quota_server.storage.connected import Database
+from quota_server.storage.controllers import SqlControllers
 from quota_server.storage.database import open_database
 from quota_server.storage.ledger_store import SqlLedgerStore
 from quota_server.storage.migrating import migrate
 from quota_server.storage.tables import metadata
 from tests.databases import on_both
-from tests.ledger_kit import ANNE, fill, open_migrated_store, open_store
+from tests.ledger_kit import ANNE, BILL, CLEO, fill, open_migrated_store, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,6 +204,24 @@ async def test_a_locked_file_is_a_store_that_is_unavailable_for_the_moment(tmp_p
             with pytest.raises(StoreUnavailable, match="locked"):
                 await set_target(store, 2000)
         await set_target(store, 2000)
+
+
+async def test_a_controller_that_begins_alone_finds_no_stream_up_and_no_other_controller(
+    tmp_path: Path,
+) -> None:
+    async with open_database(tmp_path / "ledger.db") as database:
+        store = SqlLedgerStore(database)
+        await fill(store)
+        for uid in ("killed", "now"):
+            await SqlControllers(database, uid, alone=True).begin()
+        async with store.transaction() as transaction:
+            await transaction.load_epochs([ANNE, BILL, CLEO])
+            assert not any(epoch.online for epoch in transaction.book.epochs.values())
+        assert await database.read(uids) == ["now"]
+
+
+def uids(connection: Connection) -> list[str]:
+    return list(connection.execute(text("SELECT uid FROM controllers")).scalars())
 
 
 # --- ownership -------------------------------------------------------------------------------------------------------

@@ -207,13 +207,6 @@ async def test_an_answer_goes_with_its_transaction(store: LedgerStore) -> None:
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
-async def test_at_start_no_stream_is_up(store: LedgerStore) -> None:
-    await store.put_back_online_flags()
-    async with store.transaction() as transaction:
-        await transaction.load_epochs([ANNE, BILL, CLEO])
-        assert not any(epoch.online for epoch in transaction.book.epochs.values())
-
-
 async def test_transactions_follow_one_another(store: LedgerStore) -> None:
     """Each waits for the one before: none reads what another is about to replace."""
     key = AllocationKey("q-one", *BILL)

@@ -114,7 +114,6 @@ async def test_what_the_ledger_writes_besides_its_records_is_granted_too(tmp_pat
             transaction.book.begin_recovery(1, "restored")
         await store.replace_answer("r-1", b"late")
         await store.record_round("round", [{"agent": "anne"}])
-        await store.put_back_online_flags()
         await store.probe()
         await store.forget_answers(2)
         async with store.transaction() as transaction:

@@ -39,7 +39,7 @@ def put_back(tmp_path: Path) -> Restored:
             for key, site in lost.sites.items():
                 site.ledger, site.online = ledger, False
                 ledger.sites[key] = site
-            await ledger.store.put_back_online_flags()
+            await ledger.restart()
             yield ledger
 
     return restored
@@ -295,8 +295,8 @@ async def test_a_controller_that_restarts_without_a_restore_needs_no_learning_ph
         a.spend(10)
         await a.report()
     async with open_ledger(tmp_path) as again:
-        await again.store.put_back_online_flags()
         again.quota_uid, again.sites = ledger.quota_uid, ledger.sites
+        await again.restart()
         for site in (a, b):
             site.ledger = again
             assert isinstance(await site.hello(), Welcome)
