@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Final
 
 from tests.fuzz import corpus
 from tests.fuzz.engine import FOUND, Run
+from tests.interrupts import held
 
 _done: Final = re.compile(r"Done ([0-9]+) runs? in ([0-9]+) second").search
 _found: Final = re.compile(r"^FOUND target=\S+ input=([0-9]+)", re.MULTILINE).search
@@ -67,22 +69,21 @@ def campaign(names: Sequence[str], seconds: float, seed: int, *, resume: bool = 
 def one(run: Run) -> Outcome:
     """Fuzzes one target in a process of its own."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fuzz", "one", run.target, *_arguments(run)],
-        cwd=corpus.ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},  # one chance less that no seed decides
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    try:
+    with ExitStack() as ending:
+        with held():  # between its start and the promise to end it, an interrupt would leave it behind
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz", "one", run.target, *_arguments(run)],
+                cwd=corpus.ROOT,
+                env={**os.environ, "PYTHONHASHSEED": "0"},  # one chance less that no seed decides
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+            ending.enter_context(process)
+            ending.callback(_end, process, run)
         limit = None if run.seconds is None else run.seconds + _PATIENCE_SECONDS
         said = process.communicate(timeout=limit)[1]
-    finally:
-        process.kill()
-        process.wait()
-        corpus.Workplace(run.target, process.pid).clear(keep_found=not run.plant)
     done, reached, number = _done(said), _reached.findall(said), _found(said)
     branches, _, news = map(int, reached[-1]) if reached else (0, 0, 0)
     return Outcome(
@@ -95,6 +96,12 @@ def one(run: Run) -> Outcome:
         "" if process.returncode == 0 else _finding(process.returncode, said),
         process.returncode == FOUND,
     )
+
+
+def _end(process: subprocess.Popen[str], run: Run) -> None:
+    process.kill()
+    process.wait()
+    corpus.Workplace(run.target, process.pid).clear(keep_found=not run.plant)
 
 
 def _arguments(run: Run) -> Iterator[str]:

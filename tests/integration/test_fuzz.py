@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.fuzz.engine import Run
 from tests.fuzz.plants import PLANTS, Plant
 
 #: Of all targets together.
-SECONDS: Final = 45.0
+SECONDS: Final = 25.0
 SEED: Final = 1
 #: Of the whole corpus, which is kept in git.
 MAX_CORPUS_BYTES: Final = 2_000_000
@@ -120,3 +120,23 @@ def test_an_interrupted_run_takes_its_child_along(ending: signal.Signals) -> Non
     assert (process.returncode, said, noise) == (130, "fuzz: interrupted\n", "")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_an_interrupt_while_the_child_is_started_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until there is somebody who ends the child."""
+    started = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
+        signal.raise_signal(signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            campaign.one(Run("words", 7, 1.0))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert started[0].returncode == -signal.SIGKILL
