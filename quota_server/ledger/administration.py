@@ -140,8 +140,8 @@ class Administration:
         return change
 
     async def follow_demand(self, quota_uid: str, now_ms: int) -> Change | None:
-        """Shares out again because agents ask for more, or could not shrink. None if nothing had to change."""
-        call = Call(actor="controller", now_ms=now_ms, reason="demand of the agents")
+        """Shares out again for what agents ask for, or could not give back before. None if there is no such quota."""
+        call = Call(actor="controller", now_ms=now_ms, reason="use and demand of the agents")
         async with self._store.transaction() as transaction:
             await transaction.load_whole_quota(quota_uid)
             book = transaction.book

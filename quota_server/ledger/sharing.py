@@ -105,17 +105,24 @@ def _wanted_limits(book: Book, quota: Quota, live: list[Allocation], now_ms: int
     held_by_others = quota.sums.exposure - sum(a.exposure for a in members)
     pool = quota.target - quota.reserve - quota.sums.charge - held_by_others
     names = {book.agents[a.agent_uid].name: a.agent_uid for a in members}
-    shares = share_out(quota.policy, pool, [_member(book, a, now_ms) for a in members])
+    protected = {a.agent_uid: _protected(a, now_ms) for a in members}
+    asked = [_member(book, a, protected[a.agent_uid]) for a in members]
+    if sum(member.floor for member in asked) > pool + quota.reserve:
+        asked = [_member(book, a, 0) for a in members]  # a protection is from the others, not from the target
+    shares = share_out(quota.policy, pool, asked)
     return {names[name]: limit for name, limit in shares.items()}
 
 
-def _member(book: Book, allocation: Allocation, now_ms: int) -> Member:
+def _protected(allocation: Allocation, now_ms: int) -> int:
+    """The limit that is not taken back from it yet; 0 if any may be."""
+    topped_up = allocation.demands and now_ms < allocation.protected_until_ms
+    return allocation.offered if topped_up or now_ms < allocation.kept_until_ms else 0
+
+
+def _member(book: Book, allocation: Allocation, protected: int) -> Member:
     assignment: Assignment = book.assignments[allocation.quota_uid, allocation.agent_uid]
     reachable = book.epochs[allocation.key.agent].online
-    floor = allocation.used if reachable else allocation.exposure
-    protected = allocation.demands and now_ms < allocation.protected_until_ms
-    if reachable and (protected or now_ms < allocation.kept_until_ms):
-        floor = max(floor, allocation.offered)
+    floor = max(allocation.used, protected) if reachable else allocation.exposure
     return Member(
         name=book.agents[allocation.agent_uid].name,
         used=allocation.used,

@@ -131,6 +131,7 @@ def disagreements(world: World) -> Iterator[str]:
     if tables.meta.recovering:
         yield "the ledger is recovering"
     yield from _unowned(world)
+    yield from _beyond_the_target(world)
     for machine in world.machines:
         key = machine.credential.key
         if _is_done(machine) or key not in tables.epochs:
@@ -179,6 +180,16 @@ def _unreached(quota: Quota, allocation: Allocation) -> Iterator[str]:
     if allocation.short and quota.escrowed < quota.target:
         free = quota.target - quota.escrowed
         yield f"{allocation.key}: {allocation.offered} of {allocation.wanted} wanted, {free} units are free"
+
+
+def _beyond_the_target(world: World) -> Iterator[str]:
+    """Where agents may enforce more than the target, none that can be reached keeps what it does not use (L1)."""
+    tables = world.database.tables
+    for allocation in tables.allocations.values():
+        quota, epoch = tables.quotas[allocation.quota_uid], tables.epochs[allocation.key.agent]
+        if quota.overcommitted and epoch.online and not epoch.ended and allocation.exposure > allocation.used:
+            spare = allocation.exposure - allocation.used
+            yield f"{allocation.key} has {spare} to spare, {quota.escrowed} is shared out of {quota.target}"
 
 
 def _check_sums(world: World) -> None:
