@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from quotafleet.v1 import quota_service_pb2 as quotas
 from tests.chaos import agreement, bounds, images
 from tests.chaos.agreement import Ended
 from tests.chaos.bounds import Allowance, Bounds
 from tests.chaos.history import Answer, Ask, History, Verb
 from tests.chaos.images import Image, Numbers, Paid, Row, State
+from tests.chaos.quiet import is_remembered
 from tests.chaos.verdict import Violation
 
 STORE, UID, QUOTA = "a0-1", "uid-1", "q"
@@ -362,3 +365,27 @@ def test_a_loose_charge_has_to_be_enough() -> None:
         == []
     )
     assert "S6" in compare(ended=loose, rows=row(1, charge=3))
+
+
+KNOWN: dict[str, Any] = {"count": 31, "held": 5, "overridden": 1, "upper_bound": 36}
+
+
+@pytest.mark.parametrize(
+    ("changed", "remembered"),
+    [
+        ({}, True),
+        ({"held": 3}, True),
+        ({"held": 3, "upper_bound": 34}, False),
+        ({"held": 3, "upper_bound": 34, "overcommitted": True}, True),
+        ({"held": 3, "upper_bound": 33, "overcommitted": True}, False),
+        ({"held": 6}, False),
+        ({"upper_bound": 37}, False),
+        ({"count": 30}, False),
+        ({"overridden": 0}, False),
+        ({"recovering": True}, False),
+    ],
+)
+def test_a_restart_loses_nothing_but_holds_that_expire(changed: dict[str, Any], remembered: bool) -> None:
+    """They bring the bound down only where more is shared out than the target."""
+    known = quotas.Count(**KNOWN, overcommitted=bool(changed.get("overcommitted")))
+    assert is_remembered(known, quotas.Count(**{**KNOWN, **changed})) is remembered
