@@ -26,7 +26,7 @@ from quota_server.ledger.model import (
 )
 from quota_server.ledger.policies import Policy
 from quota_server.overrides.decisions import Decided
-from quotafleet.link.messages import OverrideState
+from quotafleet.link.messages import OverrideState, Revision
 from tests.simulation.machines import ControllerMachine
 from tests.simulation.once import OnceChecks, actor_of
 from tests.simulation.truth import Violation, require
@@ -295,7 +295,8 @@ class Operators:
         for each in outcomes:
             if each.outcome is Outcome.APPLIED:
                 key = AllocationKey(change.quota.uid, *each.agent)
-                known = self._database.tables.allocations[key].acknowledged
+                allocation = self._database.tables.allocations.get(key)
+                known = allocation.acknowledged if allocation is not None else Revision()
                 what = f"{each.agent} was said to have applied {needed[each.agent]} of {change.quota.name}"
                 require(known >= needed[each.agent], "S4", f"{what}, it is known to have {known}")
 
