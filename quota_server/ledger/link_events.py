@@ -101,7 +101,7 @@ class LinkEvents:
         if mark in self._book.fenced_marks.get(agent, ()) or not (known or ahead):
             return self._fence(epoch, mark, "another store holds its session mark")
         if self._is_fork(agent, hello):
-            return self._fence(epoch, mark, "its totals or revisions went back")
+            return self._fence(epoch, mark, "its totals, revisions or overrides went back")
         if epoch.ended:
             return Reply((Fence(FenceKind.ENDED),))
         self._notice_restore(epoch, hello, mark)
@@ -135,7 +135,7 @@ class LinkEvents:
                 continue
             if revision < allocation.acknowledged or sequence < allocation.sequence:
                 return True
-        return False
+        return self._overrides.went_back(agent, hello.overrides)
 
     def _notice_restore(self, epoch: Epoch, hello: Hello, mark: Mark) -> None:
         """A store that is ahead of the ledger means that the ledger was put back (section 8)."""

@@ -10,6 +10,7 @@ from quota_server.ledger.model import AgentKey, AllocationKey, Override
 from quota_server.ledger.replacing import replace
 from quotafleet.link.messages import OverrideStanding, OverrideState
 
+_CLOSED: Final = frozenset({OverrideState.USED, OverrideState.DEAD})
 #: What a store holds: once the ledger has one in such a state, it was approved here too, and a late word is no news.
 _HELD: Final = frozenset({OverrideState.APPROVED, OverrideState.USED, OverrideState.DEAD})
 _FORGOTTEN: Final = "approved in what this database has forgotten"
@@ -21,6 +22,15 @@ class OverrideEvents:
     def __init__(self, book: Book, now_ms: int) -> None:
         self._book = book
         self._now_ms = now_ms
+
+    def went_back(self, agent: AgentKey, standings: Iterable[OverrideStanding]) -> bool:
+        """Whether a store holds open what its agent has closed: then it is an older one, and may spend it (S5)."""
+        for standing in standings:
+            known = self._book.overrides.get(standing.override_id)
+            mine = known is not None and known.agent == agent and known.state in _CLOSED
+            if mine and standing.state is OverrideState.APPROVED:
+                return True
+        return False
 
     def take(self, agent: AgentKey, standings: Iterable[OverrideStanding]) -> None:
         """What an agent durably holds. What was spent stays spent; what was closed stays closed."""

@@ -1,13 +1,22 @@
 """What copies of one store spent unseen by each other is in the ledger; one rule a test, on a real database."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quota_server.ledger.events import HelloEvent
 from quota_server.ledger.model import Assume
-from quotafleet.link.messages import Fence, FenceDone, FenceKind, Totals, Welcome
+from quotafleet.link.messages import (
+    Fence,
+    FenceDone,
+    FenceKind,
+    OverrideStanding,
+    OverrideState,
+    Totals,
+    Welcome,
+)
 from tests.link_kit import Ledger, Site, open_ledger
 
 
@@ -55,6 +64,27 @@ async def test_a_copy_may_be_charged_too_much_by_what_was_spent_between_two_mark
     second.spend(5)
     await second.fenced(await second.hello(), "drawn")
     assert (await ledger.get_quota()).sums.overage == 3 + 5
+
+
+@pytest.mark.parametrize("closed", [OverrideState.DEAD, OverrideState.USED])
+async def test_a_copy_that_holds_open_what_its_agent_has_closed_is_fenced(
+    ledger: Ledger, closed: OverrideState
+) -> None:
+    """Its totals and its mark are those of the other; what it may still spend is counted by nobody."""
+    await ledger.quota(target=100)
+    (site,) = await ledger.sites_of("a")
+    override = (await ledger.overrides.request(ledger.call(), "q", "a", 15)).override
+    await ledger.overrides.decide(ledger.call(), override.override_id, approve=True)
+    held = OverrideStanding(override.override_id, OverrideState.APPROVED, 0, ledger.quota_uid, 15)
+    site.overrides = (held,)
+    await site.report()
+    second = site.copy()
+    second.overrides = (held,)
+    site.overrides = (replace(held, state=closed),)
+    await site.report()
+    second.dial = site.dial
+    fence = await second.hello()
+    assert fence == Fence(FenceKind.COPY)
 
 
 async def ended_twice(ledger: Ledger) -> tuple[Site, Site]:
