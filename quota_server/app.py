@@ -127,6 +127,12 @@ async def open_controller(config: ServerConfig) -> AsyncIterator[Controller]:
     if not __debug__:
         raise ConfigInvalid("python -O would switch off the ledger's checks: run without it")
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if isinstance(config.where, Path) and config.key_file.exists() and not config.where.exists():
+        _log.warning(
+            "%s is new and empty, but its master key is not: if the fleet's database is elsewhere, stop, remove the "
+            "new file, and name it with --database or QUOTAFLEET_DATABASE",
+            config.where,
+        )
     async with open_database(config.where) as database:
         _log.info("database=%s", upkeep.named(config.where))
         keys = await _load_key(SqlLedgerStore(database), config)

@@ -97,7 +97,11 @@ def _load(path: Path) -> MasterKey:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:
             raise KeyUnusable(f"{path} can be read by others (mode {mode:04o}): chmod 600 it")
-        return MasterKey(file.read())
+        secret = file.read()
+    try:
+        return MasterKey(secret)
+    except KeyUnusable as error:
+        raise KeyUnusable(f"{path}: {error}") from None
 
 
 def _sync_directory(path: Path) -> None:

@@ -97,7 +97,10 @@ def set_target(
     what = f"target of {answer.quota.name!r}: {old} → {new}"
     views.print_change(what, answer.outcomes, decimals, dry_run=dry_run)
     if answer.quota.overcommitted:
-        say("overcommitted: agents may still enforce more than the target until they acknowledge", "yellow")
+        what = (
+            "agents may enforce more than the target until they acknowledge, or release what they have used"
+        )
+        say(f"overcommitted: {what}", "yellow")
 
 
 def set_agent_target(

@@ -269,10 +269,9 @@ class LinkEvents:
                 self.stale.add(key.quota_uid)  # it could not shrink that far: the rest is shared out anew
         if after.exposure < before.exposure:
             self.freed.add(key.quota_uid)
+        # Beyond the target limits stand at what is used: what came back must not be spent again.
         if after.used < before.used and self._book.quotas[key.quota_uid].overcommitted:
-            self.stale.add(
-                key.quota_uid
-            )  # what came back is nobody's to spend again, but its limit was its use
+            self.stale.add(key.quota_uid)
         if after.demands:
             self.demanding.append(key)
 

@@ -233,9 +233,9 @@ class Allocation:
     open_requests: tuple[OpenRequest, ...] = ()
     recent_demand: int = 0
     wanted_more: int = 0
-    #: Until when a top-up is not taken back while there is demand, unless the target has to be met.
+    #: Until when a top-up is not taken back while there is demand, unless the target falls.
     protected_until_ms: int = 0
-    #: Until when a limit raised from the reserve is not taken back, demand or not, unless the target has to be met.
+    #: Until when a limit raised from the reserve is not taken back, demand or not, unless the target falls.
     kept_until_ms: int = 0
     #: Settled: what it counts for; the exposure is gone then.
     charge: int = 0

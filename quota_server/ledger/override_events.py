@@ -24,7 +24,10 @@ class OverrideEvents:
         self._now_ms = now_ms
 
     def went_back(self, agent: AgentKey, standings: Iterable[OverrideStanding]) -> bool:
-        """Whether a store holds open what its agent has closed: then it is an older one, and may spend it (S5)."""
+        """Whether a store whose hello this is holds open what its agent has closed: it is an older one (S5).
+
+        Of a report that would be no proof: it may be late.
+        """
         for standing in standings:
             known = self._book.overrides.get(standing.override_id)
             mine = known is not None and known.agent == agent and known.state in _CLOSED

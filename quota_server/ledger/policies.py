@@ -43,7 +43,7 @@ class Member:
     """An active assigned agent as a policy sees it; amounts in units of the quota.
 
     `name` is the agent's, unique among the members. `used` is count + held as last reported. `floor` is what the
-    limit cannot go below now: count + held (or a protected top-up) if the agent can be reached, its exposure if not;
+    limit cannot go below now: count + held (or what is protected) if the agent can be reached, its exposure if not;
     a floor below `used` counts as `used`. Floor goes before `max`, `max` before `min`.
 
     A `weight` of 0 means last in line: such a member gets its floor and min; its demand is served after that of all

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from quota_server.ledger.book import Book
 from quota_server.ledger.escrow import offer
+from quota_server.ledger.filling import Vessel, fill
 from quota_server.ledger.model import Allocation, AllocationKey, Assignment, Quota, QuotaState
 from quota_server.ledger.policies import Member, Policy, Request, share_out
 from quota_server.ledger.replacing import replace
@@ -105,24 +106,36 @@ def _wanted_limits(book: Book, quota: Quota, live: list[Allocation], now_ms: int
     held_by_others = quota.sums.exposure - sum(a.exposure for a in members)
     pool = quota.target - quota.reserve - quota.sums.charge - held_by_others
     names = {book.agents[a.agent_uid].name: a.agent_uid for a in members}
-    protected = {a.agent_uid: _protected(a, now_ms) for a in members}
-    asked = [_member(book, a, protected[a.agent_uid]) for a in members]
-    if sum(member.floor for member in asked) > pool + quota.reserve:
-        asked = [_member(book, a, 0) for a in members]  # a protection is from the others, not from the target
-    shares = share_out(quota.policy, pool, asked)
+    floors = _floors(book, members, pool, pool + quota.reserve, now_ms)
+    shares = share_out(quota.policy, pool, [_member(book, a, floors[a.agent_uid]) for a in members])
     return {names[name]: limit for name, limit in shares.items()}
 
 
-def _protected(allocation: Allocation, now_ms: int) -> int:
-    """The limit that is not taken back from it yet; 0 if any may be."""
-    topped_up = allocation.demands and now_ms < allocation.protected_until_ms
-    return allocation.offered if topped_up or now_ms < allocation.kept_until_ms else 0
+def _floors(
+    book: Book, members: list[Allocation], pool: int, pool_and_reserve: int, now_ms: int
+) -> dict[str, int]:
+    """What no limit goes below, by agent: what is used, all of it where that cannot be known, and what is protected.
+
+    A limit is protected from the other agents, not from a target that has fallen: a top-up gives way to the reserve,
+    and what was raised from the reserve to the target.
+    """
+    reachable = [a for a in members if book.epochs[a.key.agent].online]
+    floors = {a.agent_uid: a.exposure for a in members} | {a.agent_uid: a.used for a in reachable}
+    topped_up = [a for a in reachable if a.demands and now_ms < a.protected_until_ms]
+    kept = [a for a in reachable if now_ms < a.kept_until_ms]
+    for protected, most in ((topped_up, pool), (kept, pool_and_reserve)):
+        if protected:
+            vessels = [_protection(a, floors[a.agent_uid]) for a in protected]
+            floors |= fill(vessels, max(0, most - sum(floors.values())))
+    return floors
 
 
-def _member(book: Book, allocation: Allocation, protected: int) -> Member:
+def _protection(allocation: Allocation, floor: int) -> Vessel:
+    return Vessel(allocation.agent_uid, floor, floor, max(floor, allocation.offered), weight=1)
+
+
+def _member(book: Book, allocation: Allocation, floor: int) -> Member:
     assignment: Assignment = book.assignments[allocation.quota_uid, allocation.agent_uid]
-    reachable = book.epochs[allocation.key.agent].online
-    floor = max(allocation.used, protected) if reachable else allocation.exposure
     return Member(
         name=book.agents[allocation.agent_uid].name,
         used=allocation.used,
@@ -133,5 +146,5 @@ def _member(book: Book, allocation: Allocation, protected: int) -> Member:
         static_limit=assignment.static_limit,
         recent_demand=allocation.recent_demand,
         open_demand=tuple(Request(r.amount, r.age_ms) for r in allocation.open_requests),
-        reachable=reachable,
+        reachable=book.epochs[allocation.key.agent].online,
     )

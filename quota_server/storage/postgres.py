@@ -78,12 +78,26 @@ _OWN: Final = {
     "statement_timeout_ms": (0, 3_600_000),
     "lock_timeout_ms": (0, 3_600_000),
 }
+#: PostgreSQL's own names for what has another name here.
+_RENAMED: Final = {"statement_timeout": "statement_timeout_ms", "lock_timeout": "lock_timeout_ms"}
+_SERVERS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+#: What to do about an SQLSTATE at the start.
+_NEXT_STEPS: Final = {
+    "42501": "as the owner of the schema, run `quota-server database migrate --service-role ROLE`, where ROLE is the "
+    "role that controllers log in with; deploy/postgres/roles.sql makes both",
+    "28P01": "no password was given, or another one; a line of the password file counts only if its host, port, "
+    "database and user are those of the URL",
+    "28000": "pg_hba.conf of the server has to let this role in to this database, from this machine",
+    "3D000": "deploy/postgres/roles.sql makes it",
+    "53300": "pool_size in the URL says how many connections each controller holds",
+}
 
 
 _host: Final = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?").fullmatch
 _UNREADABLE: Final = (
     "the URL of the database cannot be read: it is postgresql://USER:PASSWORD@HOST:PORT/NAME, with every character "
-    "of the password that is no letter or digit written as % and its two hexadecimal digits"
+    "of the password that is no letter or digit written as % and its two hexadecimal digits; options follow as "
+    "?NAME=VALUE&NAME=VALUE"
 )
 
 
@@ -109,6 +123,10 @@ def read_options(where: str) -> PostgresOptions:
             if not value.isdecimal() or not least <= int(value) <= most:
                 raise DatabaseUnusable(f"the database's {name}: must be a number from {least} to {most}")
             own[name] = int(value)
+        elif name in _RENAMED:
+            raise DatabaseUnusable(f"the database's {name}: is called {_RENAMED[name]} here, in milliseconds")
+        elif name == "target_session_attrs" and value not in _SERVERS:
+            raise DatabaseUnusable(f"the database's {name}: must be one of {', '.join(_SERVERS)}")
     others = urlencode([(name, value) for name, value in given if name not in _OWN])
     url = f"postgresql://{parts.netloc}{parts.path}"
     return PostgresOptions(f"{url}?{others}" if others else url, **own)
@@ -263,11 +281,19 @@ async def usable(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             yield connection
     except exc.DBAPIError as error:
-        raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from error
-    except (*UNREACHABLE, ValueError) as error:  # a ValueError is about the URL, or a file that it names
         raise DatabaseUnusable(
-            f"the database cannot be reached: {str(error) or type(error).__name__}"
+            f"the database cannot be used: {error.orig}{_next_step(error.orig)}"
         ) from error
+    except (*UNREACHABLE, ValueError) as error:  # a ValueError is about the URL, or a file that it names
+        why = str(error) or type(error).__name__
+        raise DatabaseUnusable(f"the database cannot be reached: {why}{_next_step(error)}") from error
+
+
+def _next_step(error: BaseException | None) -> str:
+    if isinstance(error, FileNotFoundError):
+        return ": the socket or certificate that the URL names"
+    step = _NEXT_STEPS.get(getattr(error, "sqlstate", None) or "")
+    return f": {step}" if step else ""
 
 
 def check_server(connection: Connection) -> None:

@@ -75,7 +75,7 @@ async def look_at_database(where: str | Path) -> Schema:
             return await connection.run_sync(_look)
     path = sqlite_path(where)
     if not path.exists():
-        return Schema(None, newest_schema(), "there is no file yet: `quota-server serve` makes it")
+        return Schema(None, newest_schema(), f"there is no {path} yet: `quota-server serve` makes it")
     reading = create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
     )

@@ -96,7 +96,9 @@ def test_a_database_is_made_checked_and_left_alone_by_the_next_migration(kind: K
     assert kind.run("version").out == f"none (newest: {NEWEST})\n"
     assert kind.run("version", "--json").json == {"schema": None, "newest": NEWEST}
     missing = failure(kind.run("check"))
-    assert ("there is no file yet" if isinstance(kind.where, Path) else "there is no schema in it") in missing
+    assert (
+        f"there is no {kind.where} yet" if isinstance(kind.where, Path) else "there is no schema in it"
+    ) in missing
     assert "quota-server " in missing
     assert (checked(kind)["ready"], checked(kind)["schema"]) == (False, None)
     made = kind.run("migrate")
@@ -186,6 +188,9 @@ def test_a_controller_serves_postgresql_as_the_role_that_was_granted(tmp_path: P
             *QUOTA_SERVER, "serve", "--listen", "127.0.0.1:0", folder=tmp_path, QUOTAFLEET_DATABASE=as_service
         )
         assert "run `quota-server database migrate`" in failure(refused)
+        assert kind.run("migrate").code == 0
+        for command in ("check", "migrate"):  # nobody has granted anything to it
+            assert "--service-role ROLE" in failure(kind.run(command, database=as_service))
         assert kind.run("migrate", "--service-role", "fleet").code == 0
         assert kind.run("check", database=as_service).code == 0
         assert "the tables belong to 'postgres', who alone can grant" in failure(

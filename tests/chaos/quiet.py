@@ -27,14 +27,13 @@ _NOTHING = Numbers(0, 0, 0, 0)
 def is_remembered(known: quotas.Count, now: quotas.Count) -> bool:
     """Whether a controller that was restarted knows what it knew; holds may have expired meanwhile.
 
-    What was held comes back, and with it the bound down, where more is shared out than the target.
+    What was held brings the bound down with it, where the limit was above what the agent should have.
     """
     back = known.held - now.held
-    least = known.upper_bound - (back if known.overcommitted else 0)
     return (
         (now.count, now.overridden, now.recovering) == (known.count, known.overridden, False)
         and back >= 0
-        and least <= now.upper_bound <= known.upper_bound
+        and known.upper_bound - back <= now.upper_bound <= known.upper_bound
     )
 
 

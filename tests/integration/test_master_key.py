@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from quota_server import app
+from quota_server.config import ServerConfig
 from quota_server.keys import KeyUnusable, MasterKey, TokenInvalid, load_or_create
 from quota_server.ledger.model import AgentKey
 from tests.server_kit import open_controller
@@ -39,6 +41,29 @@ async def test_a_database_without_its_key_is_not_served_and_no_new_key_is_made(t
     key.write_bytes(right)
     async with open_controller(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_new_database_beside_a_key_that_was_there_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, there: bool
+) -> None:
+    """Who forgot to name the fleet's database would otherwise look at an empty fleet and wonder."""
+    if there:
+        load_or_create(tmp_path / "master.key")
+    config = ServerConfig(data_dir=tmp_path, listen="127.0.0.1:0")
+    async with app.open_controller(config):
+        assert ("name it with --database" in caplog.text) is there
+    caplog.clear()
+    async with app.open_controller(config):
+        assert "name it with --database" not in caplog.text
+
+
+def test_a_key_of_another_length_is_refused_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    path.write_bytes(bytes(31))
+    path.chmod(0o600)
+    with pytest.raises(KeyUnusable, match=f"{path}: a master key has 32 bytes, not 31"):
+        load_or_create(path)
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -82,6 +82,19 @@ def test_a_bad_option_is_named_with_its_bounds(option: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("statement_timeout=5", "is called statement_timeout_ms here"),
+        ("lock_timeout=5s", "is called lock_timeout_ms here"),
+        ("target_session_attrs=primari", "must be one of any, primary, standby, "),
+    ],
+)
+def test_an_option_that_means_something_else_is_refused_by_name(option: str, said: str) -> None:
+    found = refusal_of_url(f"postgresql://u:{SECRET}@h/db?{option}")
+    assert found.startswith(f"the database's {option.partition('=')[0]}: {said}")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://u:#hush@h/db",
@@ -118,6 +131,14 @@ def test_what_is_a_url_of_postgresql() -> None:
 async def test_what_the_server_or_the_driver_refuses_is_said_without_the_password(where: str) -> None:
     server = await asyncio.to_thread(shared_server)
     assert await refusal(where.format(f"postgresql://postgres:{SECRET}@127.0.0.1:{server.port}"))
+
+
+async def test_what_to_do_about_it_is_said_too(tmp_path: Path) -> None:
+    server = await asyncio.to_thread(shared_server)
+    at = f"postgres:{SECRET}@127.0.0.1:{server.port}"
+    assert "roles.sql makes it" in await refusal(f"postgresql://{at}/nothing_there")
+    missing = await refusal(f"postgresql://{at}/x?sslmode=verify-ca&sslrootcert={tmp_path}/none")
+    assert "certificate that the URL names" in missing
 
 
 async def test_a_server_that_does_not_answer_is_said(unused_tcp_port: int) -> None:
@@ -187,8 +208,9 @@ async def test_a_database_whose_encoding_cannot_hold_every_text_is_refused() -> 
 
 @on_postgres
 async def test_a_server_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = await url_of(tmp_path)
     monkeypatch.setattr(postgres, "OLDEST_SERVER", 990_000)
-    assert "PostgreSQL 99 or newer is needed" in await refusal(await url_of(tmp_path))
+    assert "PostgreSQL 99 or newer is needed" in await refusal(url)
 
 
 @on_postgres

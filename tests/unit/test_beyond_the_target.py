@@ -60,7 +60,20 @@ async def test_a_top_up_is_not_protected_from_a_lowered_target(ledger: Ledger) -
     await ledger.rebalance()
     assert await limits(ledger, a, b) == [60, 39]  # protected
     await ledger.set_target(50)
-    assert await limits(ledger, a, b) == [25, 25]
+    assert await limits(ledger, a, b) == [50, 0]
+
+
+async def test_a_top_up_leaves_the_reserve_alone_when_the_target_falls(ledger: Ledger) -> None:
+    await ledger.quota(target=110, reserve_percent=10)
+    a, b, c = await ledger.sites_of("a", "b", "c")
+    await ledger.enrolments.retire_agent(ledger.call(), "c", Assume.SPENT_LIMIT, confirm=False)
+    await c.fenced(await c.hello())
+    a.part.open_requests = (OpenRequest(60),)
+    await a.report()
+    await ledger.rebalance()
+    assert await limits(ledger, a, b) == [60, 39]  # 99 are shared out
+    await ledger.set_target(60)
+    assert await limits(ledger, a, b) == [54, 0]
 
 
 async def test_a_limit_raised_from_the_reserve_is_kept_but_not_beyond_the_target(ledger: Ledger) -> None:
@@ -72,4 +85,9 @@ async def test_a_limit_raised_from_the_reserve_is_kept_but_not_beyond_the_target
     await ledger.set_target(70)
     assert await limits(ledger, a, b) == [50, 6]  # 56 are shared out
     await ledger.set_target(45)
+    assert await limits(ledger, a, b) == [45, 0]  # beyond the 36 that are shared out, within the target
+    b.part.open_requests = (OpenRequest(1),)
+    await b.report()
+    assert await limits(ledger, a, b) == [45, 0]
+    await ledger.set_target(40)
     assert await limits(ledger, a, b) == [40, 0]

@@ -349,7 +349,7 @@ class OverrideStanding(_message.Message):
     override_id: _builtins.str
     """As in the update."""
     state: Global___OverrideState.ValueType
-    """APPROVED (unspent), USED or DEAD."""
+    """APPROVED (unspent), USED or DEAD. The last two are final."""
     spent: _builtins.int
     """Units spent; 0 unless USED. Never above the amount."""
     quota_uid: _builtins.str

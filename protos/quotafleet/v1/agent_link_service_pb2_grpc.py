@@ -80,7 +80,8 @@ class AgentLinkServiceStub:
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     def __init__(self, channel):
@@ -151,7 +152,8 @@ class AgentLinkServiceServicer:
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     def Connect(self, request_iterator, context):
@@ -232,7 +234,8 @@ class AgentLinkService:
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     @staticmethod

@@ -81,7 +81,8 @@ class AgentLinkServiceStub:
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     @_typing.overload
@@ -147,7 +148,8 @@ class AgentLinkServiceAsyncStub(AgentLinkServiceStub):
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -209,7 +211,8 @@ class AgentLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     TOTALS
 
     `Totals` only grow; `sequence` grows with every durable change of a quota on the store. Late and repeated standings
-    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced.
+    are ignored. A total that is lower on a newer dial means that the store was put back: it is fenced. So is a store
+    whose hello states an override as APPROVED that its agent has reported as USED or DEAD.
     """
 
     @_abc_1.abstractmethod
