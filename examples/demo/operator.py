@@ -100,11 +100,19 @@ class Operator:
             return {outcome.agent: _word(outcome.outcome) for outcome in response.outcomes}
 
     async def targets_given_up(self) -> None:
-        """Wait until nobody can be enforcing more than the newest target: from then on, that is all there is."""
+        """Wait until nobody can be enforcing more than the newest target: from then on, that is all there is.
+
+        What was used before an agent heard of it cannot be given up: the target becomes what is used, as above.
+        """
 
         async def settled() -> bool | None:
             answer = await self.count()
-            return True if answer is not None and not answer.count.overcommitted else None
+            if answer is None:
+                return None
+            seen = answer.count
+            if seen.overcommitted and seen.escrowed == seen.count + seen.held:
+                await self.set_target(seen.escrowed, "more is used already")
+            return None if seen.overcommitted else True
 
         await until(settled, f"the agents to give up what is above the target {self.target}")
         self._targets = {self.target}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo.common import DemoFailed
+from examples.demo.common import QUOTA, DemoFailed
+from examples.demo.operator import Operator
 from examples.demo.processes import Process, port_to_keep
 from examples.demo.proxy import Line
+from tests.server_kit import open_fleet
 
 SERVES = "import signal; print('it is ready port=7', flush=True); signal.pause()"
 
@@ -118,3 +120,21 @@ def test_a_port_to_keep_is_free_and_none_that_the_system_gives_out() -> None:
         other.bind(("127.0.0.1", 0))
         lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
         assert port < lowest <= other.getsockname()[1]
+
+
+@pytest.mark.parametrize(("spent", "target"), [(3, 5), (7, 7)])
+async def test_a_target_that_is_cut_becomes_what_an_agent_has_used_by_then(
+    tmp_path: Path, spent: int, target: int
+) -> None:
+    """It was on its own, and nobody knew: what is spent cannot be given up."""
+    async with open_fleet(tmp_path) as fleet:
+        await fleet.quota(QUOTA, 10)
+        agent = await fleet.agent("site", QUOTA)
+        await fleet.count(QUOTA)
+        await agent.cut()
+        assert await agent.spend(QUOTA, spent) == spent
+        async with Operator(fleet.served.address) as operator:
+            await operator.set_target(5, "a cut")
+            agent.connect()
+            await operator.targets_given_up()
+            assert (operator.target, operator.allowed) == (target, target)
