@@ -87,7 +87,7 @@ _NEXT_STEPS: Final = {
     "role that controllers log in with; deploy/postgres/roles.sql makes both",
     "28P01": "no password was given, or another one; a line of the password file counts only if its host, port, "
     "database and user are those of the URL",
-    "28000": "pg_hba.conf of the server has to let this role in to this database, from this machine",
+    "28000": "the role has to exist, and pg_hba.conf of the server to let it in to this database, from this machine",
     "3D000": "deploy/postgres/roles.sql makes it",
     "53300": "pool_size in the URL says how many connections each controller holds",
 }

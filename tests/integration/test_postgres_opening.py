@@ -137,6 +137,8 @@ async def test_what_to_do_about_it_is_said_too(tmp_path: Path) -> None:
     server = await asyncio.to_thread(shared_server)
     at = f"postgres:{SECRET}@127.0.0.1:{server.port}"
     assert "roles.sql makes it" in await refusal(f"postgresql://{at}/nothing_there")
+    stranger = await refusal(f"postgresql://nobody_here@127.0.0.1:{server.port}/postgres")
+    assert "the role has to exist" in stranger
     missing = await refusal(f"postgresql://{at}/x?sslmode=verify-ca&sslrootcert={tmp_path}/none")
     assert "certificate that the URL names" in missing
 

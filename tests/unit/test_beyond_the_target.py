@@ -24,6 +24,17 @@ async def limits(ledger: Ledger, *sites: Site) -> list[int]:
     return found
 
 
+async def topped_up_to_60(ledger: Ledger) -> tuple[Site, Site]:
+    """A site that asked for 60 and got what a third one had, protected for now; and one that did not ask."""
+    a, b, c = await ledger.sites_of("a", "b", "c")
+    await ledger.enrolments.retire_agent(ledger.call(), "c", Assume.SPENT_LIMIT, confirm=False)
+    await c.fenced(await c.hello())
+    a.part.open_requests = (OpenRequest(60),)
+    await a.report()
+    await ledger.rebalance()
+    return a, b
+
+
 async def test_what_comes_back_beyond_a_lowered_target_is_nobodys_to_spend_again(ledger: Ledger) -> None:
     """Limits that could not shrink below what was used shrink as it is given back, until the target is met."""
     await ledger.quota(target=100)
@@ -52,25 +63,15 @@ async def test_what_one_cannot_give_back_another_does(ledger: Ledger) -> None:
 
 async def test_a_top_up_is_not_protected_from_a_lowered_target(ledger: Ledger) -> None:
     await ledger.quota(target=99)
-    a, b, c = await ledger.sites_of("a", "b", "c")
-    await ledger.enrolments.retire_agent(ledger.call(), "c", Assume.SPENT_LIMIT, confirm=False)
-    await c.fenced(await c.hello())
-    a.part.open_requests = (OpenRequest(60),)
-    await a.report()
-    await ledger.rebalance()
-    assert await limits(ledger, a, b) == [60, 39]  # protected
+    a, b = await topped_up_to_60(ledger)
+    assert await limits(ledger, a, b) == [60, 39]
     await ledger.set_target(50)
     assert await limits(ledger, a, b) == [50, 0]
 
 
 async def test_a_top_up_leaves_the_reserve_alone_when_the_target_falls(ledger: Ledger) -> None:
     await ledger.quota(target=110, reserve_percent=10)
-    a, b, c = await ledger.sites_of("a", "b", "c")
-    await ledger.enrolments.retire_agent(ledger.call(), "c", Assume.SPENT_LIMIT, confirm=False)
-    await c.fenced(await c.hello())
-    a.part.open_requests = (OpenRequest(60),)
-    await a.report()
-    await ledger.rebalance()
+    a, b = await topped_up_to_60(ledger)
     assert await limits(ledger, a, b) == [60, 39]  # 99 are shared out
     await ledger.set_target(60)
     assert await limits(ledger, a, b) == [54, 0]

@@ -41,8 +41,9 @@ class QuotaServiceStub:
     whatever the outcomes: an agent that was offline gets its limit when it comes back. Units that an agent may still be
     spending are never given to another: a limit grows only within what other agents have durably given up. Lowering a
     target below what the agents hold is allowed down to the known count; the quota is then `overcommitted` until they
-    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and suspends or resumes. `CloseQuota` ends
-    it for good; its name is free again, and the closed quota can still be read by uid.
+    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and
+    suspends or resumes. `CloseQuota` ends it for good; its name is free again, and the closed quota can still be read by
+    uid.
 
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
@@ -106,8 +107,9 @@ class QuotaServiceAsyncStub(QuotaServiceStub):
     whatever the outcomes: an agent that was offline gets its limit when it comes back. Units that an agent may still be
     spending are never given to another: a limit grows only within what other agents have durably given up. Lowering a
     target below what the agents hold is allowed down to the known count; the quota is then `overcommitted` until they
-    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and suspends or resumes. `CloseQuota` ends
-    it for good; its name is free again, and the closed quota can still be read by uid.
+    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and
+    suspends or resumes. `CloseQuota` ends it for good; its name is free again, and the closed quota can still be read by
+    uid.
 
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 
@@ -167,8 +169,9 @@ class QuotaServiceServicer(metaclass=_abc_1.ABCMeta):
     whatever the outcomes: an agent that was offline gets its limit when it comes back. Units that an agent may still be
     spending are never given to another: a limit grows only within what other agents have durably given up. Lowering a
     target below what the agents hold is allowed down to the known count; the quota is then `overcommitted` until they
-    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and suspends or resumes. `CloseQuota` ends
-    it for good; its name is free again, and the closed quota can still be read by uid.
+    acknowledge, or release what they have used. `UpdateQuota` changes everything but name, decimals and target, and
+    suspends or resumes. `CloseQuota` ends it for good; its name is free again, and the closed quota can still be read by
+    uid.
 
     A quota is named by `name`, or by `uid` after it was closed: fields called `quota` take either.
 

@@ -38,10 +38,10 @@ class GateServiceStub:
     caller that got no answer simply asks again. THE SAME ID AT TWO AGENTS COUNTS TWICE: agents do not talk to each other.
     A request that was refused may be tried again under the same id. With `hold` the units are only set aside: `Commit`
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
-    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking again is refused with
-    ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
-    may hear QUOTA_REACHED first and find the entry granted later.)
+    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking
+    again is refused with ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss.
+    Cancelling the call withdraws nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled
+    call still waits for more limit, may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -89,10 +89,10 @@ class GateServiceAsyncStub(GateServiceStub):
     caller that got no answer simply asks again. THE SAME ID AT TWO AGENTS COUNTS TWICE: agents do not talk to each other.
     A request that was refused may be tried again under the same id. With `hold` the units are only set aside: `Commit`
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
-    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking again is refused with
-    ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
-    may hear QUOTA_REACHED first and find the entry granted later.)
+    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking
+    again is refused with ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss.
+    Cancelling the call withdraws nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled
+    call still waits for more limit, may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
@@ -136,10 +136,10 @@ class GateServiceServicer(metaclass=_abc_1.ABCMeta):
     caller that got no answer simply asks again. THE SAME ID AT TWO AGENTS COUNTS TWICE: agents do not talk to each other.
     A request that was refused may be tried again under the same id. With `hold` the units are only set aside: `Commit`
     makes them count, `Cancel` or the end of the hold gives them back. `Release` gives back what an entry counted; the
-    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking again is refused with
-    ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss. Cancelling the call withdraws
-    nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled call still waits for more limit,
-    may hear QUOTA_REACHED first and find the entry granted later.)
+    units can be acquired again on the same agent, while its limit stands. An ended entry's request_id is used up: asking
+    again is refused with ENTRY_ENDED or HOLD_EXPIRED. An answer is sent only when it would survive power loss.
+    Cancelling the call withdraws nothing: ask again, or Release. (Who asks again without `max_wait`, while the cancelled
+    call still waits for more limit, may hear QUOTA_REACHED first and find the entry granted later.)
 
     Amounts are integers in the quota's smallest unit, from 1 to 10^15.
     """
